@@ -1,0 +1,233 @@
+//! What a caller hands over for one call: weights, inputs, outputs. Slices and small values only.
+
+use crate::dims::Config;
+use crate::dropout::Dropout;
+use crate::error::{Argument, Error};
+use crate::mask::{Broadcast, Causal, Mask};
+
+/// The weights of a layer, borrowed: they can stay in flash.
+///
+/// Each weight has two axes in the order that [`Config::weight_order`] says. Each projection may
+/// have a bias of its own; Flux's `bias = true` is all four.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'w> {
+    /// Query projection, `[q_in, qk]` or `[qk, q_in]`.
+    pub wq: &'w [f32],
+    /// Key projection, `[k_in, qk]` or `[qk, k_in]`.
+    pub wk: &'w [f32],
+    /// Value projection, `[v_in, v]` or `[v, v_in]`.
+    pub wv: &'w [f32],
+    /// Output projection, `[v, out]` or `[out, v]`.
+    pub wo: &'w [f32],
+    /// Bias of the query projection, `[qk]`.
+    pub bq: Option<&'w [f32]>,
+    /// Bias of the key projection, `[qk]`.
+    pub bk: Option<&'w [f32]>,
+    /// Bias of the value projection, `[v]`.
+    pub bv: Option<&'w [f32]>,
+    /// Bias of the output projection, `[out]`.
+    pub bo: Option<&'w [f32]>,
+}
+
+impl<'w> Weights<'w> {
+    /// Four weights without biases.
+    #[must_use]
+    pub const fn new(wq: &'w [f32], wk: &'w [f32], wv: &'w [f32], wo: &'w [f32]) -> Self {
+        Self { wq, wk, wv, wo, bq: None, bk: None, bv: None, bo: None }
+    }
+
+    /// Adds a bias to every projection.
+    #[must_use]
+    pub const fn biases(
+        self,
+        bq: &'w [f32],
+        bk: &'w [f32],
+        bv: &'w [f32],
+        bo: &'w [f32],
+    ) -> Self {
+        Self { bq: Some(bq), bk: Some(bk), bv: Some(bv), bo: Some(bo), ..self }
+    }
+
+    /// Takes one flat slice apart: `wq wk wv wo`, then, where there are biases, `bq bk bv bo`.
+    ///
+    /// # Errors
+    /// Those of [`Config::check`], and [`Error::Length`] naming [`Argument::Weights`] for a slice
+    /// that is neither [`Config::weights_len`] long nor that plus [`Config::biases_len`].
+    pub const fn from_flat(config: &Config, flat: &'w [f32]) -> Result<Self, Error> {
+        if let Err(error) = config.check() {
+            return Err(error);
+        }
+        let parts = [config.wq_len(), config.wk_len(), config.wv_len(), config.wo_len()];
+        let needed = config.weights_len();
+        let wrong = Error::Length { argument: Argument::Weights, needed, got: flat.len() };
+        let Some((wq, flat)) = flat.split_at_checked(parts[0]) else { return Err(wrong) };
+        let Some((wk, flat)) = flat.split_at_checked(parts[1]) else { return Err(wrong) };
+        let Some((wv, flat)) = flat.split_at_checked(parts[2]) else { return Err(wrong) };
+        let Some((wo, flat)) = flat.split_at_checked(parts[3]) else { return Err(wrong) };
+        let weights = Self::new(wq, wk, wv, wo);
+        if flat.is_empty() {
+            return Ok(weights);
+        }
+        let Some((bq, flat)) = flat.split_at_checked(config.dims.qk) else { return Err(wrong) };
+        let Some((bk, flat)) = flat.split_at_checked(config.dims.qk) else { return Err(wrong) };
+        let Some((bv, bo)) = flat.split_at_checked(config.dims.v) else { return Err(wrong) };
+        if bo.len() != config.dims.out {
+            return Err(wrong);
+        }
+        Ok(weights.biases(bq, bk, bv, bo))
+    }
+
+    /// Checks every length against the configuration.
+    pub(crate) const fn check(&self, config: &Config) -> Result<(), Error> {
+        const fn exact(argument: Argument, got: usize, needed: usize) -> Result<(), Error> {
+            if got == needed { Ok(()) } else { Err(Error::Length { argument, needed, got }) }
+        }
+        const fn bias(
+            argument: Argument,
+            bias: Option<&[f32]>,
+            needed: usize,
+        ) -> Result<(), Error> {
+            match bias {
+                Some(bias) => exact(argument, bias.len(), needed),
+                None => Ok(()),
+            }
+        }
+        let dims = &config.dims;
+        let checks = [
+            exact(Argument::Wq, self.wq.len(), config.wq_len()),
+            exact(Argument::Wk, self.wk.len(), config.wk_len()),
+            exact(Argument::Wv, self.wv.len(), config.wv_len()),
+            exact(Argument::Wo, self.wo.len(), config.wo_len()),
+            bias(Argument::Bq, self.bq, dims.qk),
+            bias(Argument::Bk, self.bk, dims.qk),
+            bias(Argument::Bv, self.bv, dims.v),
+            bias(Argument::Bo, self.bo, dims.out),
+        ];
+        let mut i = 0;
+        while i < checks.len() {
+            if checks[i].is_err() {
+                return checks[i];
+            }
+            i += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The inputs of one call, all borrowed.
+///
+/// ```
+/// use mha::{Inputs, Mask};
+///
+/// let tokens = [0.5; 3 * 8];
+/// let padding = [true, true, false];
+/// // Self-attention, causal, with the third key padded away for every query of every head.
+/// let inputs = Inputs::itself(&tokens).causal().mask(Mask::bools(&padding, [1, 1, 1, 3]));
+/// # let _ = inputs;
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    pub(crate) q: &'a [f32],
+    pub(crate) k: &'a [f32],
+    pub(crate) v: &'a [f32],
+    pub(crate) bias: Option<Broadcast<'a, f32>>,
+    pub(crate) mask: Option<Mask<'a>>,
+    pub(crate) causal: Option<Causal<'a>>,
+    pub(crate) dropout: Option<Dropout>,
+}
+
+impl<'a> Inputs<'a> {
+    /// `mha(q, k, v)`: queries `[batch, q_len, q_in]`, keys `[batch, kv_len, k_in]`, values
+    /// `[batch, kv_len, v_in]`.
+    #[must_use]
+    pub const fn new(q: &'a [f32], k: &'a [f32], v: &'a [f32]) -> Self {
+        Self { q, k, v, bias: None, mask: None, causal: None, dropout: None }
+    }
+
+    /// `mha(q, kv)`: the values are the keys.
+    #[must_use]
+    pub const fn cross(q: &'a [f32], kv: &'a [f32]) -> Self {
+        Self::new(q, kv, kv)
+    }
+
+    /// `mha(q)`: self-attention.
+    #[must_use]
+    pub const fn itself(q: &'a [f32]) -> Self {
+        Self::new(q, q, q)
+    }
+
+    /// Adds a bias to the logits, before the softmax. −∞ excludes a key as a mask does; keys with
+    /// a logit of +∞ share the row equally.
+    #[must_use]
+    pub const fn bias(self, bias: Broadcast<'a, f32>) -> Self {
+        Self { bias: Some(bias), ..self }
+    }
+
+    /// Restricts which keys a query may attend to.
+    #[must_use]
+    pub const fn mask(self, mask: Mask<'a>) -> Self {
+        Self { mask: Some(mask), ..self }
+    }
+
+    /// Lets query `i` attend to keys `0..=i` only, without a mask array.
+    #[must_use]
+    pub const fn causal(self) -> Self {
+        self.causal_from(Causal::Offset(0))
+    }
+
+    /// As [`Inputs::causal`], with the queries shifted against the keys.
+    #[must_use]
+    pub const fn causal_from(self, causal: Causal<'a>) -> Self {
+        Self { causal: Some(causal), ..self }
+    }
+
+    /// Drops scores at random, as training wants it. Scores that are returned are those after
+    /// dropout.
+    #[must_use]
+    pub const fn dropout(self, dropout: Dropout) -> Self {
+        Self { dropout: Some(dropout), ..self }
+    }
+}
+
+/// At which point of the way from products to probabilities the scores are taken.
+///
+/// The names follow ONNX's `qk_matmul_output_mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScoresAt {
+    /// Probabilities, after softmax and dropout. Keys that a query may not see have 0.
+    #[default]
+    Softmax,
+    /// `scale · q·kᵀ`, for every key, whether the query may see it or not.
+    Logits,
+    /// Logits plus bias, and −∞ where the query may not see the key.
+    Masked,
+}
+
+/// The outputs of one call: slices that are overwritten, and never read before that.
+#[derive(Debug)]
+pub struct Outputs<'a> {
+    pub(crate) y: &'a mut [f32],
+    pub(crate) scores: Option<&'a mut [f32]>,
+    pub(crate) scores_at: ScoresAt,
+}
+
+impl<'a> Outputs<'a> {
+    /// The output alone, `[batch, q_len, out]`.
+    #[must_use]
+    pub const fn new(y: &'a mut [f32]) -> Self {
+        Self { y, scores: None, scores_at: ScoresAt::Softmax }
+    }
+
+    /// Also writes the scores of every head, `[batch, heads, q_len, kv_len]`. `y` has the same bits
+    /// with and without them.
+    #[must_use]
+    pub const fn scores(self, scores: &'a mut [f32]) -> Self {
+        Self { y: self.y, scores: Some(scores), scores_at: self.scores_at }
+    }
+
+    /// Takes the scores at another point.
+    #[must_use]
+    pub const fn scores_at(self, scores_at: ScoresAt) -> Self {
+        Self { y: self.y, scores: self.scores, scores_at }
+    }
+}

@@ -1,0 +1,295 @@
+//! The sizes of a layer and of a call: widths, heads, lengths, and every length that follows from
+//! them as a `const fn`, so that a caller can put it in the bound of a static array.
+//!
+//! Sizes saturate at `usize::MAX` instead of wrapping: as an array bound that fails to compile, and
+//! at run time the call is refused with [`Error::TooLarge`].
+
+use crate::error::{Argument, Error};
+
+/// The widths of a layer: `(q_in, k_in, v_in) => (qk, v) => out`.
+///
+/// Flux writes this argument in four forms; each has a constructor.
+///
+/// | Flux | here |
+/// |---|---|
+/// | `(q_in, k_in, v_in) => (qk, v) => out` | [`Dims::new`] |
+/// | `n` | [`Dims::square`] |
+/// | `in => (qk, v) => out` | [`Dims::shared`] |
+/// | `in => qkv => out` | [`Dims::uniform`] |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dims {
+    /// Features of a query input.
+    pub q_in: usize,
+    /// Features of a key input.
+    pub k_in: usize,
+    /// Features of a value input.
+    pub v_in: usize,
+    /// Features of the projected queries and keys, all heads together.
+    pub qk: usize,
+    /// Features of the projected values, all heads together.
+    pub v: usize,
+    /// Features of the output.
+    pub out: usize,
+}
+
+impl Dims {
+    /// `(q_in, k_in, v_in) => (qk, v) => out`: every width on its own.
+    #[must_use]
+    pub const fn new(inputs: (usize, usize, usize), (qk, v): (usize, usize), out: usize) -> Self {
+        let (q_in, k_in, v_in) = inputs;
+        Self { q_in, k_in, v_in, qk, v, out }
+    }
+
+    /// `n`: one width for everything.
+    #[must_use]
+    pub const fn square(n: usize) -> Self {
+        Self::uniform(n, n, n)
+    }
+
+    /// `in => (qk, v) => out`: queries, keys and values come in with one width.
+    #[must_use]
+    pub const fn shared(input: usize, (qk, v): (usize, usize), out: usize) -> Self {
+        Self::new((input, input, input), (qk, v), out)
+    }
+
+    /// `in => qkv => out`: one width in, one inside, one out.
+    #[must_use]
+    pub const fn uniform(input: usize, qkv: usize, out: usize) -> Self {
+        Self::shared(input, (qkv, qkv), out)
+    }
+}
+
+/// The order in which the two axes of a weight lie in memory. Both are used as they are, without a
+/// copy, and give the same bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightOrder {
+    /// `[in, out]` row-major: Flux's `Dense` as stored (column-major `(out, in)`), Keras, Flax,
+    /// ONNX `MatMul`.
+    #[default]
+    InOut,
+    /// `[out, in]` row-major: PyTorch, Hugging Face.
+    OutIn,
+}
+
+/// Attention between projected queries, keys and values: how wide they are, how many heads share
+/// them, and the factor on their products.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// Number of heads; divides `qk` and `v`. Head `h` owns the features `h·d .. (h+1)·d`.
+    pub heads: usize,
+    /// Features of queries and keys, all heads together.
+    pub qk: usize,
+    /// Features of values, all heads together.
+    pub v: usize,
+    /// Factor on `q·kᵀ`; `None` is `1/√(qk/heads)`. (NNlib's and Lux's keyword of this name is a
+    /// denominator; this one multiplies, as in PyTorch and ONNX.)
+    pub scale: Option<f32>,
+}
+
+impl Attention {
+    /// Attention with the given total widths, split over `heads` heads.
+    #[must_use]
+    pub const fn new(heads: usize, qk: usize, v: usize) -> Self {
+        Self { heads, qk, v, scale: None }
+    }
+
+    /// Replaces the factor on `q·kᵀ`. It must be finite; zero makes every visible key count alike.
+    #[must_use]
+    pub const fn scale(self, scale: f32) -> Self {
+        Self { scale: Some(scale), ..self }
+    }
+
+    /// Features of one head of queries and keys.
+    pub(crate) const fn head_qk(&self) -> usize {
+        if self.heads == 0 { 0 } else { self.qk / self.heads }
+    }
+
+    /// Features of one head of values.
+    pub(crate) const fn head_v(&self) -> usize {
+        if self.heads == 0 { 0 } else { self.v / self.heads }
+    }
+
+    /// Checks what does not depend on the shape of a call.
+    ///
+    /// # Errors
+    /// [`Error::Zero`] for a zero head count or width, [`Error::Heads`] where the heads do not
+    /// divide a width, [`Error::Value`] for a scale that is not finite.
+    pub const fn check(&self) -> Result<(), Error> {
+        if self.heads == 0 {
+            return Err(Error::Zero { argument: Argument::Heads });
+        }
+        if self.qk == 0 || self.v == 0 {
+            return Err(Error::Zero { argument: Argument::Dims });
+        }
+        if !self.qk.is_multiple_of(self.heads) {
+            return Err(Error::Heads { heads: self.heads, width: self.qk });
+        }
+        if !self.v.is_multiple_of(self.heads) {
+            return Err(Error::Heads { heads: self.heads, width: self.v });
+        }
+        if let Some(scale) = self.scale
+            && !scale.is_finite()
+        {
+            return Err(Error::Value { argument: Argument::Scale });
+        }
+        Ok(())
+    }
+}
+
+/// Everything about a layer but its weights.
+///
+/// ```
+/// use mha::{Config, Dims, Shape};
+///
+/// const CONFIG: Config = Config::new(Dims::square(64)).heads(4);
+/// const SHAPE: Shape = Shape { batch: 1, q_len: 10, kv_len: 20 };
+/// static SCRATCH: [f32; CONFIG.scratch_len(SHAPE)] = [0.0; CONFIG.scratch_len(SHAPE)];
+/// assert_eq!(CONFIG.scores_len(SHAPE), 4 * 10 * 20);
+/// # let _ = SCRATCH[0];
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Config {
+    /// The widths.
+    pub dims: Dims,
+    /// The heads and the scale. Its widths repeat `dims.qk` and `dims.v`.
+    pub attention: Attention,
+    /// How the weights lie in memory.
+    pub weight_order: WeightOrder,
+}
+
+impl Config {
+    /// A layer of these widths with 8 heads (Flux's default) and weights in `[in, out]` order.
+    #[must_use]
+    pub const fn new(dims: Dims) -> Self {
+        let attention = Attention::new(8, dims.qk, dims.v);
+        Self { dims, attention, weight_order: WeightOrder::InOut }
+    }
+
+    /// Replaces the number of heads.
+    #[must_use]
+    pub const fn heads(self, heads: usize) -> Self {
+        Self { attention: Attention { heads, ..self.attention }, ..self }
+    }
+
+    /// Replaces the factor on `q·kᵀ`, as [`Attention::scale`] does.
+    #[must_use]
+    pub const fn scale(self, scale: f32) -> Self {
+        Self { attention: self.attention.scale(scale), ..self }
+    }
+
+    /// Says in which order the weights lie in memory.
+    #[must_use]
+    pub const fn weight_order(self, weight_order: WeightOrder) -> Self {
+        Self { weight_order, ..self }
+    }
+
+    /// Elements of `wq`.
+    #[must_use]
+    pub const fn wq_len(&self) -> usize {
+        self.dims.q_in.saturating_mul(self.dims.qk)
+    }
+
+    /// Elements of `wk`.
+    #[must_use]
+    pub const fn wk_len(&self) -> usize {
+        self.dims.k_in.saturating_mul(self.dims.qk)
+    }
+
+    /// Elements of `wv`.
+    #[must_use]
+    pub const fn wv_len(&self) -> usize {
+        self.dims.v_in.saturating_mul(self.dims.v)
+    }
+
+    /// Elements of `wo`.
+    #[must_use]
+    pub const fn wo_len(&self) -> usize {
+        self.dims.v.saturating_mul(self.dims.out)
+    }
+
+    /// Elements of all four weights together.
+    #[must_use]
+    pub const fn weights_len(&self) -> usize {
+        let keys = self.wq_len().saturating_add(self.wk_len());
+        keys.saturating_add(self.wv_len()).saturating_add(self.wo_len())
+    }
+
+    /// Elements of all four biases together.
+    #[must_use]
+    pub const fn biases_len(&self) -> usize {
+        let qk = self.dims.qk.saturating_mul(2);
+        qk.saturating_add(self.dims.v).saturating_add(self.dims.out)
+    }
+
+    /// Elements of the output, `[batch, q_len, out]`.
+    #[must_use]
+    pub const fn y_len(&self, shape: Shape) -> usize {
+        shape.queries().saturating_mul(self.dims.out)
+    }
+
+    /// Elements of the scores, `[batch, heads, q_len, kv_len]`.
+    #[must_use]
+    pub const fn scores_len(&self, shape: Shape) -> usize {
+        self.attention.scores_len(shape)
+    }
+
+    /// Checks the widths, heads and scale.
+    ///
+    /// # Errors
+    /// Those of [`Attention::check`], [`Error::Zero`] for any zero width, and
+    /// [`Error::TooLarge`] where a weight would not fit the address space.
+    pub const fn check(&self) -> Result<(), Error> {
+        let Dims { q_in, k_in, v_in, qk, v, out } = self.dims;
+        if q_in == 0 || k_in == 0 || v_in == 0 || out == 0 || qk == 0 || v == 0 {
+            return Err(Error::Zero { argument: Argument::Dims });
+        }
+        if qk != self.attention.qk || v != self.attention.v {
+            return Err(Error::Value { argument: Argument::Dims });
+        }
+        if self.weights_len() > MAX_ELEMENTS || self.biases_len() > MAX_ELEMENTS {
+            return Err(Error::TooLarge { argument: Argument::Dims });
+        }
+        self.attention.check()
+    }
+}
+
+/// The lengths of one call. Zero is allowed everywhere: an empty batch or no queries writes nothing,
+/// and without keys every score is absent and the attention output is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Independent sequences.
+    pub batch: usize,
+    /// Queries of each.
+    pub q_len: usize,
+    /// Keys and values of each.
+    pub kv_len: usize,
+}
+
+impl Shape {
+    /// A batch of `batch`, `q_len` queries and `kv_len` keys each.
+    #[must_use]
+    pub const fn new(batch: usize, q_len: usize, kv_len: usize) -> Self {
+        Self { batch, q_len, kv_len }
+    }
+
+    /// Query rows of the whole batch.
+    pub(crate) const fn queries(&self) -> usize {
+        self.batch.saturating_mul(self.q_len)
+    }
+
+    /// Key rows of the whole batch.
+    pub(crate) const fn keys(&self) -> usize {
+        self.batch.saturating_mul(self.kv_len)
+    }
+}
+
+impl Attention {
+    /// Elements of the scores, `[batch, heads, q_len, kv_len]`.
+    #[must_use]
+    pub const fn scores_len(&self, shape: Shape) -> usize {
+        self.heads.saturating_mul(shape.queries()).saturating_mul(shape.kv_len)
+    }
+}
+
+/// The most `f32`s that one slice can hold.
+pub(crate) const MAX_ELEMENTS: usize = isize::MAX as usize / size_of::<f32>();

@@ -1,0 +1,113 @@
+//! Views of matrices in slices: where element (row, column) lies, checked once at the door so that
+//! the kernels behind it can use pointers.
+
+/// A left operand: element (i, k) lies at `i · row_stride + k · column_stride`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) column_stride: usize,
+}
+
+impl Matrix<'_> {
+    pub(super) fn in_bounds(&self) -> bool {
+        let last = last(self.rows, self.row_stride, self.columns, self.column_stride);
+        last.is_none_or(|last| last < self.data.len())
+    }
+}
+
+/// A right operand, its columns in blocks of sixteen: element (k, j) lies at
+/// `k · row_stride + (j / 16) · block_stride + (j % 16) · column_stride`.
+///
+/// A row-major matrix has a column stride of 1 and a block stride of 16; its transpose has a row
+/// stride of 1.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) block_stride: usize,
+    pub(crate) column_stride: usize,
+}
+
+impl<'a> Columns<'a> {
+    /// A matrix whose columns lie at one stride.
+    pub(crate) fn strided(
+        data: &'a [f32],
+        rows: usize,
+        columns: usize,
+        row_stride: usize,
+        column_stride: usize,
+    ) -> Self {
+        Self { data, rows, columns, row_stride, block_stride: 16 * column_stride, column_stride }
+    }
+
+    pub(super) fn in_bounds(&self) -> bool {
+        in_blocks(self.data.len(), self.rows, self.row_stride, self.columns, self.block_stride, self.column_stride)
+    }
+}
+
+/// A result, addressed like [`Columns`] with a column stride of 1.
+pub(crate) struct MatrixMut<'a> {
+    pub(crate) data: &'a mut [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) block_stride: usize,
+}
+
+impl<'a> MatrixMut<'a> {
+    /// A row-major matrix.
+    pub(crate) fn row_major(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        Self { data, rows, columns, row_stride, block_stride: 16 }
+    }
+
+    pub(super) fn in_bounds(&self) -> bool {
+        in_blocks(self.data.len(), self.rows, self.row_stride, self.columns, self.block_stride, 1)
+    }
+}
+
+/// What a product adds to.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// Nothing: the result is overwritten.
+    Zero,
+    /// What stands in the result.
+    Keep,
+    /// A bias for each column.
+    Columns(&'a [f32]),
+    /// A bias for each row.
+    Rows(&'a [f32]),
+}
+
+/// The offset of the last element, or `None` where there is none.
+fn last(rows: usize, row_stride: usize, columns: usize, column_stride: usize) -> Option<usize> {
+    let (rows, columns) = (rows.checked_sub(1)?, columns.checked_sub(1)?);
+    Some(rows.saturating_mul(row_stride).saturating_add(columns.saturating_mul(column_stride)))
+}
+
+fn in_blocks(
+    len: usize,
+    rows: usize,
+    row_stride: usize,
+    columns: usize,
+    block_stride: usize,
+    column_stride: usize,
+) -> bool {
+    let (Some(row), Some(column)) = (rows.checked_sub(1), columns.checked_sub(1)) else {
+        return true;
+    };
+    // The last element of the last block, or of a full block before it, whichever lies further.
+    let block = (column / 16).saturating_mul(block_stride);
+    let inside = (column % 16).saturating_mul(column_stride);
+    let before = if column >= 16 {
+        (column / 16 - 1).saturating_mul(block_stride).saturating_add(15usize.saturating_mul(column_stride))
+    } else {
+        0
+    };
+    let furthest = block.saturating_add(inside).max(before);
+    row.saturating_mul(row_stride).saturating_add(furthest) < len
+}

@@ -1,0 +1,154 @@
+//! The kernels: everything that touches memory by pointer, and nothing else does.
+//!
+//! A [`Kernel`] is a product of matrices and four row operations. They are written once, in
+//! [`generic`], over a [`vector::Vector`]; a machine gives the vector and a shell that turns its
+//! instructions on. Which one runs is decided once a call, by the value of an [`Isa`].
+
+#![allow(unsafe_code)]
+
+mod generic;
+mod matrix;
+mod portable;
+mod shell;
+mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(crate) use matrix::{Columns, Matrix, MatrixMut, Start};
+
+use shell::stamp;
+
+/// The instructions that a call runs on.
+///
+/// Only detection makes one, so holding one is the proof that this machine can run it. Kernels of
+/// one [family](Isa::is_fused) give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Isa(Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// Plain Rust, for every machine. Unfused: the same bits on all of them.
+    pub const PORTABLE: Self = Self(Kind::Portable);
+
+    /// The fastest that this machine runs. On x86-64 this asks the processor, which can take a
+    /// microsecond: ask once, not once a call.
+    #[must_use]
+    pub fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let features = x86::features();
+            if features.avx512 {
+                return Self(Kind::Avx512);
+            }
+            if features.avx2_fma {
+                return Self(Kind::Avx2);
+            }
+        }
+        Self::PORTABLE
+    }
+
+    /// Every one that this machine runs, slowest first; for tests and benchmarks.
+    pub fn available() -> impl Iterator<Item = Self> {
+        let all = [
+            Some(Self::PORTABLE),
+            #[cfg(target_arch = "x86_64")]
+            x86::features().avx2_fma.then_some(Self(Kind::Avx2)),
+            #[cfg(target_arch = "x86_64")]
+            x86::features().avx512.then_some(Self(Kind::Avx512)),
+        ];
+        all.into_iter().flatten()
+    }
+
+    /// The name: `portable`, `avx2`, `avx512`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
+        }
+    }
+
+    /// Whether a multiply-add rounds once (fused) or twice. All kernels of one family give the same
+    /// bits, on every machine, for every tiling, range and thread.
+    #[must_use]
+    pub const fn is_fused(self) -> bool {
+        match self.0 {
+            Kind::Portable => false,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Avx512 => true,
+        }
+    }
+
+    /// Runs a task with this machine's kernel: the one dispatch of a call.
+    #[inline(always)]
+    pub(crate) fn run<T: Task>(self, task: T) -> T::Output {
+        match self.0 {
+            Kind::Portable => task.run::<PortableKernel>(),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => task.run::<Avx2Kernel>(),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => task.run::<Avx512Kernel>(),
+        }
+    }
+}
+
+/// Something that is generic over the kernel it runs on.
+pub(crate) trait Task {
+    type Output;
+    fn run<K: Kernel>(self) -> Self::Output;
+}
+
+/// What the driver asks of a machine. All of it is safe to call: lengths are checked where they are
+/// not known, and an [`Isa`] has vouched for the instructions.
+pub(crate) trait Kernel {
+    /// `c = start + a · b`, then times `scale`, each element summed over the depth in order.
+    fn product(
+        a: Matrix<'_>,
+        b: Columns<'_>,
+        c: &mut MatrixMut<'_>,
+        start: Start<'_>,
+        scale: Option<f32>,
+    );
+
+    /// The largest element of a row, and the smallest that is not −∞. NaN is passed over; of
+    /// nothing: (−∞, +∞).
+    fn extremes(row: &[f32]) -> (f32, f32);
+
+    /// Turns logits into weights against the maximum `m`, and adds each to the partial sum of its
+    /// place modulo 16. `m` is an integer. The row's first element has place 0.
+    fn weights(row: &mut [f32], m: f32, sums: &mut [f32; 16]);
+
+    /// Multiplies a row by a factor.
+    fn scale(row: &mut [f32], factor: f32);
+}
+
+stamp!(PortableKernel, portable::Portable, rows 4, vectors PORTABLE_VECTORS, pack 0);
+
+/// On Arm's 32 single registers a tile of 4 × 4 fits, on 16 registers of four lanes 4 × 8.
+const PORTABLE_VECTORS: usize = if cfg!(target_arch = "arm") { 1 } else { 2 };
+
+#[cfg(target_arch = "x86_64")]
+stamp!(Avx2Kernel, x86::Avx2, rows 6, vectors 2, pack 4096, features "avx2,fma");
+
+#[cfg(target_arch = "x86_64")]
+stamp!(Avx512Kernel, x86::Avx512, rows 6, vectors 4, pack 8192, features "avx512f,avx2,fma");
+
+/// The bytes of a slice of booleans: 1 for true, 0 for false.
+pub(crate) const fn bool_bytes(bools: &[bool]) -> &[u8] {
+    // SAFETY: a bool has the size and alignment of a u8 and is always 0 or 1.
+    unsafe { core::slice::from_raw_parts(bools.as_ptr().cast(), bools.len()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! The dozen operations that a machine must have to run the kernels.
+//!
+//! [`generic`](super::generic) is written once over this trait. A new machine is one file that
+//! implements it and stamps the shells; see [`portable`](super::portable) for the smallest one.
+
+/// A register of `LANES` floats.
+///
+/// # Safety
+/// The methods of an implementation may use instructions that not every machine has: call them only
+/// under a shell that [`Isa`](super::Isa) has vouched for. Pointers need no alignment beyond that of
+/// `f32`.
+pub(crate) trait Vector: Copy {
+    /// Floats in one register; a divisor of 16.
+    const LANES: usize;
+
+    /// The same value in every lane.
+    unsafe fn splat(x: f32) -> Self;
+
+    /// Lanes from `p[0..LANES]`.
+    unsafe fn load(p: *const f32) -> Self;
+
+    /// The first `n` lanes from `p[0..n]`, the others 0. Reads nothing past `p + n`.
+    unsafe fn load_first(p: *const f32, n: usize) -> Self;
+
+    /// Lanes to `p[0..LANES]`.
+    unsafe fn store(self, p: *mut f32);
+
+    /// The first `n` lanes to `p[0..n]`. Writes nothing past `p + n`.
+    unsafe fn store_first(self, p: *mut f32, n: usize);
+
+    unsafe fn add(self, other: Self) -> Self;
+
+    unsafe fn sub(self, other: Self) -> Self;
+
+    unsafe fn mul(self, other: Self) -> Self;
+
+    /// `self · b + c`: rounded once in the fused family, twice in the unfused one. Nothing else
+    /// tells the families apart.
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+
+    /// `if self > other { self } else { other }`: a NaN in `self` is passed over.
+    unsafe fn max(self, other: Self) -> Self;
+
+    /// `if self < other { self } else { other }`: a NaN in `self` is passed over.
+    unsafe fn min(self, other: Self) -> Self;
+
+    /// `self`, but `value` in the lanes where `self` is −∞.
+    unsafe fn replace_neg_inf(self, value: Self) -> Self;
+
+    /// The nearest integer, ties to even. Exact for every finite value; ±∞ and NaN give anything
+    /// that is not a finite number.
+    unsafe fn round(self) -> Self;
+
+    /// `self · 2^d`, or +0 where `d < -125`, even if `self` is NaN or infinite there. `d` is an
+    /// integer of at most 0, or NaN where `self` is NaN.
+    unsafe fn scale_by_power(self, d: Self) -> Self;
+}

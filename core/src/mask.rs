@@ -1,0 +1,118 @@
+//! What a query may see.
+//!
+//! Three things decide it, and all must agree: the causal rule, a boolean mask, and an additive
+//! bias that is not −∞. The causal rule is never expanded: it turns a query into a range of keys,
+//! and keys outside of that range cost nothing.
+
+use core::ops::Range;
+
+use crate::dims::Shape;
+use crate::error::{Argument, Error};
+
+/// An array that stands for one of shape `[batch, heads, q_len, kv_len]`: each extent is that
+/// axis's size, or 1 where the array is the same all along it. Row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct Broadcast<'a, T> {
+    data: &'a [T],
+    extents: [usize; 4],
+}
+
+impl<'a, T> Broadcast<'a, T> {
+    /// `data` as an array `[batch | 1, heads | 1, q_len | 1, kv_len | 1]`.
+    #[must_use]
+    pub const fn new(data: &'a [T], extents: [usize; 4]) -> Self {
+        Self { data, extents }
+    }
+
+    /// Checks the extents against `[batch, heads, q_len, kv_len]` and the data against the extents.
+    pub(crate) fn check(&self, argument: Argument, sizes: [usize; 4]) -> Result<(), Error> {
+        let mut needed = 1usize;
+        for (axis, (&got, &size)) in self.extents.iter().zip(&sizes).enumerate() {
+            if got != 1 && got != size {
+                return Err(Error::Broadcast { argument, axis, needed: size, got });
+            }
+            needed = match needed.checked_mul(got) {
+                Some(needed) => needed,
+                None => return Err(Error::TooLarge { argument }),
+            };
+        }
+        if self.data.len() != needed {
+            return Err(Error::Length { argument, needed, got: self.data.len() });
+        }
+        Ok(())
+    }
+
+    /// The row of one query: its elements from the first key on, and how far apart they are (0
+    /// where one element stands for all keys).
+    pub(crate) fn row(&self, batch: usize, head: usize, query: usize) -> (&'a [T], usize) {
+        let [eb, eh, eq, ek] = self.extents;
+        let pick = |index: usize, extent: usize| if extent == 1 { 0 } else { index };
+        let row = (pick(batch, eb) * eh + pick(head, eh)) * eq + pick(query, eq);
+        (self.data.get(row * ek..).unwrap_or(&[]), usize::from(ek != 1))
+    }
+}
+
+/// A boolean mask: which keys a query may attend to. Flux's sense, and ONNX's: true attends. (In
+/// PyTorch's `nn.MultiheadAttention` and in Burn true means excluded: negate those.)
+#[derive(Clone, Copy, Debug)]
+pub struct Mask<'a>(Broadcast<'a, u8>);
+
+impl<'a> Mask<'a> {
+    /// A mask of bytes, nonzero attends, of shape `[batch | 1, heads | 1, q_len | 1, kv_len | 1]`.
+    #[must_use]
+    pub const fn bytes(data: &'a [u8], extents: [usize; 4]) -> Self {
+        Self(Broadcast::new(data, extents))
+    }
+
+    /// A mask of booleans, true attends, of shape `[batch | 1, heads | 1, q_len | 1, kv_len | 1]`.
+    #[must_use]
+    pub const fn bools(data: &'a [bool], extents: [usize; 4]) -> Self {
+        Self(Broadcast::new(crate::kernel::bool_bytes(data), extents))
+    }
+
+    pub(crate) fn check(&self, sizes: [usize; 4]) -> Result<(), Error> {
+        self.0.check(Argument::Mask, sizes)
+    }
+
+    pub(crate) fn row(&self, batch: usize, head: usize, query: usize) -> (&'a [u8], usize) {
+        self.0.row(batch, head, query)
+    }
+}
+
+/// The causal rule: query `i` may attend to key `j` when `j <= i + offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Causal<'a> {
+    /// One offset for the whole batch. 0 aligns the first query with the first key (Flux, PyTorch,
+    /// Keras); `kv_len - q_len` aligns the last with the last. A negative offset leaves the first
+    /// queries without any key.
+    Offset(isize),
+    /// An offset for each sequence of the batch, `[batch]`.
+    PerSequence(&'a [isize]),
+}
+
+impl Causal<'_> {
+    pub(crate) fn check(&self, shape: Shape) -> Result<(), Error> {
+        match self {
+            Self::PerSequence(offsets) if offsets.len() != shape.batch => Err(Error::Length {
+                argument: Argument::Causal,
+                needed: shape.batch,
+                got: offsets.len(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The keys that one query may see, as a range from the first.
+    pub(crate) fn visible(&self, batch: usize, query: usize, kv_len: usize) -> Range<usize> {
+        let offset = match *self {
+            Self::Offset(offset) => offset,
+            Self::PerSequence(offsets) => offsets.get(batch).copied().unwrap_or(0),
+        };
+        let end = if offset < 0 {
+            (query + 1).saturating_sub(offset.unsigned_abs())
+        } else {
+            (query + 1).saturating_add(offset.unsigned_abs())
+        };
+        0..end.min(kv_len)
+    }
+}

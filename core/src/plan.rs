@@ -1,0 +1,243 @@
+//! How much scratch a call takes and how it is carved: one formula for the `const fn` that sizes a
+//! static array and for the call that uses it, so the two cannot disagree.
+//!
+//! A layer works through one group of heads at a time and, inside it, through blocks of queries.
+//! Scratch holds the group's projected keys and values and one block's queries and mixed values, and
+//! a tile of logits: nothing that grows with `q_len · kv_len`.
+
+use crate::dims::{Attention, Config, MAX_ELEMENTS, Shape};
+use crate::error::{Argument, Error};
+use crate::softmax::BLOCK;
+
+/// Queries that are projected together where scratch is plentiful. Bare-metal targets, whose tiles
+/// are small, run at full speed with a few.
+pub(crate) const QUERIES: usize = if cfg!(target_os = "none") { 4 } else { 96 };
+
+/// Rows of a tile of logits where scratch is plentiful.
+pub(crate) const ROWS: usize = if cfg!(target_os = "none") { 4 } else { 48 };
+
+/// Keys of a tile of logits where scratch is plentiful; a multiple of the block.
+pub(crate) const KEYS: usize = if cfg!(target_os = "none") { 16 } else { 64 };
+
+/// Features that a group of heads should have together, so that a product fills its registers.
+const GROUP_FEATURES: usize = 64;
+
+/// Floats that a row of a tile needs beside its logits: sixteen partial sums, the running maximum,
+/// and the next one.
+const STATE: usize = BLOCK + 2;
+
+/// What the scratch of a call depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    heads: usize,
+    head_qk: usize,
+    head_v: usize,
+    q_len: usize,
+    kv_len: usize,
+    /// Whether keys and values are projected into scratch; otherwise they are read where they are.
+    projected: bool,
+}
+
+impl Sizes {
+    pub(crate) const fn of_layer(config: &Config, shape: Shape) -> Self {
+        Self { projected: true, ..Self::of_attention(&config.attention, shape) }
+    }
+
+    pub(crate) const fn of_attention(attention: &Attention, shape: Shape) -> Self {
+        Self {
+            heads: attention.heads,
+            head_qk: attention.head_qk(),
+            head_v: attention.head_v(),
+            q_len: shape.q_len,
+            kv_len: shape.kv_len,
+            projected: false,
+        }
+    }
+
+    /// Floats of the projected keys of one head: whole blocks of sixteen positions.
+    const fn keys_len(&self) -> usize {
+        let positions = self.kv_len.div_ceil(BLOCK).saturating_mul(BLOCK);
+        if self.projected { positions.saturating_mul(self.head_qk) } else { 0 }
+    }
+
+    /// Whether the scratch of full speed could not be addressed.
+    pub(crate) const fn overflow(&self) -> bool {
+        Plan::recommended(self).len(self) > MAX_ELEMENTS
+    }
+
+    /// Floats of the projected values of one head.
+    const fn values_len(&self) -> usize {
+        if self.projected { self.kv_len.saturating_mul(self.head_v) } else { 0 }
+    }
+}
+
+/// How a call goes through its work, and with that how its scratch is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Heads that are worked on together.
+    pub(crate) group: usize,
+    /// Queries that are projected together.
+    pub(crate) queries: usize,
+    /// Rows of a tile of logits.
+    pub(crate) rows: usize,
+    /// Keys of a tile of logits, a multiple of the block.
+    pub(crate) keys: usize,
+}
+
+impl Plan {
+    /// The plan of full speed.
+    pub(crate) const fn recommended(sizes: &Sizes) -> Self {
+        let wide = if sizes.head_qk > sizes.head_v { sizes.head_qk } else { sizes.head_v };
+        let fill = if wide == 0 { 1 } else { GROUP_FEATURES / wide };
+        let group = if !sizes.projected || fill < 1 {
+            1
+        } else if fill > sizes.heads {
+            sizes.heads
+        } else {
+            fill
+        };
+        Self {
+            group,
+            queries: if sizes.q_len < QUERIES { sizes.q_len } else { QUERIES },
+            rows: if sizes.q_len < ROWS { sizes.q_len } else { ROWS },
+            keys: KEYS,
+        }
+    }
+
+    /// The plan of least scratch.
+    pub(crate) const fn minimum() -> Self {
+        Self { group: 1, queries: 1, rows: 1, keys: BLOCK }
+    }
+
+    /// Floats of scratch that this plan takes.
+    pub(crate) const fn len(&self, sizes: &Sizes) -> usize {
+        let head = sizes.head_qk.saturating_add(sizes.head_v);
+        let kept = sizes.keys_len().saturating_add(sizes.values_len());
+        let group = kept.saturating_add(self.queries.saturating_mul(head));
+        let tile = self.rows.saturating_mul(self.keys + STATE);
+        self.group.saturating_mul(group).saturating_add(tile)
+    }
+
+    /// The fastest plan that fits into `available` floats.
+    pub(crate) fn fit(sizes: &Sizes, available: usize) -> Result<Self, Error> {
+        let best = Self::recommended(sizes);
+        if best.len(sizes) <= available {
+            return Ok(best);
+        }
+        for candidate in [best, Self { group: 1, ..best }, Self { group: 1, keys: BLOCK, ..best }] {
+            // Four rows fill the smallest machine's tile.
+            let mut rows = candidate.rows;
+            while rows >= 4 {
+                let plan = Self { rows, queries: rows, ..candidate };
+                if plan.len(sizes) <= available {
+                    return Ok(plan);
+                }
+                rows -= 4;
+            }
+        }
+        let mut plan = Self::minimum();
+        let needed = plan.len(sizes);
+        if needed > available {
+            return Err(Error::Length { argument: Argument::Scratch, needed, got: available });
+        }
+        for rows in [2, 3] {
+            let more = Self { rows, queries: rows, ..plan };
+            if more.len(sizes) <= available {
+                plan = more;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Divides `scratch`, which is at least [`Plan::len`] long.
+    pub(crate) fn carve<'a>(&self, sizes: &Sizes, mut scratch: &'a mut [f32]) -> Parts<'a> {
+        let rest = &mut scratch;
+        let keys = take(rest, self.group * sizes.keys_len());
+        let values = take(rest, self.group * sizes.values_len());
+        let queries = take(rest, self.group * self.queries * sizes.head_qk);
+        let mixed = take(rest, self.group * self.queries * sizes.head_v);
+        let tile = TileParts {
+            logits: take(rest, self.rows * self.keys),
+            sums: take(rest, self.rows * BLOCK).as_chunks_mut().0,
+            maxima: take(rest, self.rows),
+            tops: take(rest, self.rows),
+        };
+        Parts { keys, values, queries, mixed, tile }
+    }
+}
+
+/// Scratch, divided.
+pub(crate) struct Parts<'a> {
+    /// Projected keys of the group, `[kv_len / 16, group · d, 16]`.
+    pub(crate) keys: &'a mut [f32],
+    /// Projected values of the group, `[kv_len, group · d_v]`.
+    pub(crate) values: &'a mut [f32],
+    /// Projected queries of a block, `[queries, group · d]`.
+    pub(crate) queries: &'a mut [f32],
+    /// Mixed values of a block, `[queries, group · d_v]`.
+    pub(crate) mixed: &'a mut [f32],
+    /// What one tile of logits needs.
+    pub(crate) tile: TileParts<'a>,
+}
+
+/// The part of scratch that holds a tile of logits and the state of its rows.
+pub(crate) struct TileParts<'a> {
+    /// `[rows, keys]`.
+    pub(crate) logits: &'a mut [f32],
+    /// Sixteen partial sums a row.
+    pub(crate) sums: &'a mut [[f32; BLOCK]],
+    /// Running maximum of each row.
+    pub(crate) maxima: &'a mut [f32],
+    /// Largest logit of each row in this tile.
+    pub(crate) tops: &'a mut [f32],
+}
+
+/// Cuts the first `len` elements off; none where there are not as many.
+pub(crate) fn take<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
+    let (part, left) = core::mem::take(rest).split_at_mut_checked(len).unwrap_or_default();
+    *rest = left;
+    part
+}
+
+impl Config {
+    /// Floats of scratch for full speed on a call of this shape. A longer slice is no faster; a
+    /// shorter one works down to [`Config::min_scratch_len`], with the same bits.
+    #[must_use]
+    pub const fn scratch_len(&self, shape: Shape) -> usize {
+        let sizes = Sizes::of_layer(self, shape);
+        Plan::recommended(&sizes).len(&sizes)
+    }
+
+    /// The least floats of scratch that a call of this shape needs.
+    #[must_use]
+    pub const fn min_scratch_len(&self, shape: Shape) -> usize {
+        Plan::minimum().len(&Sizes::of_layer(self, shape))
+    }
+}
+
+impl Attention {
+    /// Floats of scratch for full speed on a call of this shape. A longer slice is no faster; a
+    /// shorter one works down to [`Attention::min_scratch_len`], with the same bits.
+    #[must_use]
+    pub const fn scratch_len(&self, shape: Shape) -> usize {
+        let sizes = Sizes::of_attention(self, shape);
+        Plan::recommended(&sizes).len(&sizes)
+    }
+
+    /// The least floats of scratch that a call needs, whatever its shape.
+    #[must_use]
+    pub const fn min_scratch_len(&self) -> usize {
+        Plan::minimum().len(&Sizes::of_attention(self, Shape::new(1, 1, 0)))
+    }
+}
+
+/// Checks one slice against the length that the call needs.
+pub(crate) fn exact(argument: Argument, got: usize, needed: usize) -> Result<(), Error> {
+    if needed > MAX_ELEMENTS {
+        Err(Error::TooLarge { argument })
+    } else if got != needed {
+        Err(Error::Length { argument, needed, got })
+    } else {
+        Ok(())
+    }
+}
