@@ -30,7 +30,7 @@ use crate::softmax::query_scale;
 ///
 /// const ATTENTION: Attention = Attention::new(1, 2, 1);
 /// const SHAPE: Shape = Shape::new(1, 1, 2);
-/// let (q, k, v) = ([0.0, 1.0], [1.0, 0.5, -1.0, 0.5], [2.0, 4.0]);
+/// let (q, k, v) = ([0.0, 1.0], [1.0, 0.0, -1.0, 0.0], [2.0, 4.0]);
 /// let mut y = [0.0];
 /// let mut scratch = [0.0; ATTENTION.scratch_len(SHAPE)];
 /// let (inputs, outputs) = (Inputs::new(&q, &k, &v), Outputs::new(&mut y));
@@ -71,7 +71,7 @@ pub fn dot_product_attention(
 /// use mha::{Attention, Inputs, Isa, Shape};
 ///
 /// let attention = Attention::new(1, 2, 2);
-/// let (q, k) = ([0.0, 1.0], [1.0, 0.5, -1.0, 0.5]);
+/// let (q, k) = ([0.0, 1.0], [1.0, 0.0, -1.0, 0.0]);
 /// let (mut scores, mut scratch) = ([0.0; 2], [0.0; 64]);
 /// let (inputs, shape) = (Inputs::cross(&q, &k), Shape::new(1, 1, 2));
 /// mha::dot_product_attention_scores(attention, Isa::detect(), shape, inputs, &mut scores, &mut scratch)?;

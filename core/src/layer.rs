@@ -83,7 +83,7 @@ impl<'w> MultiHeadAttention<'w> {
     /// let layer = MultiHeadAttention::new(CONFIG, weights)?;
     ///
     /// // One query that is equally far from two keys: the output is the mean of their values.
-    /// let (q, k, v) = ([0.0, 1.0], [1.0, 0.5, -1.0, 0.5], [2.0, 4.0, 4.0, 8.0]);
+    /// let (q, k, v) = ([0.0, 1.0], [1.0, 0.0, -1.0, 0.0], [2.0, 4.0, 4.0, 8.0]);
     /// let (mut y, mut scores) = ([0.0; 2], [0.0; 2]);
     /// let mut scratch = [0.0; CONFIG.scratch_len(SHAPE)];
     /// let outputs = Outputs::new(&mut y).scores(&mut scores);
