@@ -52,6 +52,12 @@ impl<'w> MultiHeadAttention<'w> {
         &self.config
     }
 
+    /// The weights.
+    #[must_use]
+    pub const fn weights(&self) -> &Weights<'w> {
+        &self.weights
+    }
+
     /// The instructions that it runs on.
     #[must_use]
     pub const fn isa(&self) -> Isa {
@@ -128,7 +134,8 @@ impl<'w> MultiHeadAttention<'w> {
         Ok(())
     }
 
-    fn check(
+    /// Everything that can be wrong with a call but its scratch.
+    pub(crate) fn check(
         &self,
         shape: Shape,
         rows: &Range<usize>,

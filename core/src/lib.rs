@@ -13,6 +13,7 @@ mod kernel;
 mod layer;
 mod mask;
 mod plan;
+pub mod reference;
 mod softmax;
 
 pub use call::{Inputs, Outputs, ScoresAt, Weights};
