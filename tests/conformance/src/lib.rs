@@ -1,0 +1,1 @@
+//! Case files: read, run through a door, compared.

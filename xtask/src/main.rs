@@ -1,0 +1,66 @@
+//! `cargo xtask WORD`: every step of this repository that is more than `cargo test`.
+//!
+//! Each word is a module with its arguments (`Args`) and a function that carries it out (`run`).
+//! A person and the continuous integration enter by the same words.
+
+mod c;
+mod check;
+mod cross;
+mod demo;
+mod firmware;
+mod header;
+mod report;
+mod size;
+mod test;
+mod tools;
+mod wasm;
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+
+/// Every step of this repository that is more than `cargo test`.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", max_term_width = 100)]
+enum Word {
+    /// Run the models of the demos on their test data and draw what the heads look at
+    Demo(demo::Args),
+    /// Run every test, or those of some suites
+    Test(test::Args),
+    /// Compare case files (a layer, its inputs, somebody else's outputs) through every door
+    Check(check::Args),
+    /// Write include/mha.h from the C interface's source
+    Header(header::Args),
+    /// Build the JavaScript package
+    Wasm(wasm::Args),
+    /// Build and run the firmware demo in QEMU
+    Firmware(firmware::Args),
+    /// Measure flash, RAM, scratch and stack
+    Size(size::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Word::parse() {
+        Word::Demo(args) => demo::run(args),
+        Word::Test(args) => test::run(args),
+        Word::Check(args) => check::run(args),
+        Word::Header(args) => header::run(args),
+        Word::Wasm(args) => wasm::run(args),
+        Word::Firmware(args) => firmware::run(args),
+        Word::Size(args) => size::run(args),
+    }
+}
+
+/// The repository's root.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// The folder that cargo builds into, `target` unless the environment says otherwise.
+fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => std::path::absolute(&folder).unwrap_or_else(|_| folder.into()),
+        None => root().join("target"),
+    }
+}

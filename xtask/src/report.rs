@@ -1,0 +1,95 @@
+//! What a run of tests has come to: a step each, said while it happens, and the failures once more
+//! at the end.
+
+use std::fmt::Display;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+/// Collects steps. One that fails does not stop those after it.
+#[derive(Default)]
+pub(crate) struct Report {
+    passed: usize,
+    failed: Vec<(String, String)>,
+    skipped: Vec<(String, String)>,
+}
+
+impl Report {
+    /// Carries one step out and records how it went. True when it passed.
+    pub(crate) fn step(&mut self, name: &str, work: impl FnOnce() -> Result<()>) -> bool {
+        eprintln!("\n── {name}");
+        let start = Instant::now();
+        let result = work();
+        let seconds = start.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => {
+                eprintln!("   passed: {name} ({seconds:.1} s)");
+                self.passed += 1;
+                true
+            }
+            Err(error) => {
+                eprintln!("   FAILED: {name} ({seconds:.1} s)\n   {error:#}");
+                self.failed.push((name.into(), format!("{error:#}")));
+                false
+            }
+        }
+    }
+
+    /// A step that is one command: it passes when the command exits with 0.
+    pub(crate) fn command(&mut self, name: &str, command: &mut Command) -> bool {
+        self.step(name, || call(command))
+    }
+
+    /// Records a step that this machine cannot take.
+    pub(crate) fn skip(&mut self, name: &str, why: impl Display) {
+        eprintln!("\n── {name}\n   skipped: {why}");
+        self.skipped.push((name.into(), why.to_string()));
+    }
+
+    /// Lists what failed and what was skipped, then counts. An error when anything failed or
+    /// nothing ran.
+    pub(crate) fn finish(self) -> Result<()> {
+        for (name, why) in &self.skipped {
+            eprintln!("skipped: {name}: {why}");
+        }
+        for (name, why) in &self.failed {
+            eprintln!("FAILED: {name}: {why}");
+        }
+        let (failed, skipped) = (self.failed.len(), self.skipped.len());
+        println!("{} passed, {failed} failed, {skipped} skipped", self.passed);
+        if failed > 0 || self.passed == 0 {
+            std::process::exit(1);
+        }
+        Ok(())
+    }
+}
+
+/// Runs a command to its end; an error unless it exits with 0.
+pub(crate) fn call(command: &mut Command) -> Result<()> {
+    let name = display(command);
+    eprintln!("   $ {name}");
+    let status = command.status().with_context(|| format!("cannot run {name}"))?;
+    if !status.success() {
+        bail!("{name}: {status}");
+    }
+    Ok(())
+}
+
+/// Runs a command to its end and gives what it printed; an error, with what it said, unless it
+/// exits with 0.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let name = display(command);
+    let output = command.output().with_context(|| format!("cannot run {name}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{name}: {}\n{}", output.status, said.trim_end());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The command as a person would type it, without its environment.
+fn display(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
