@@ -1,0 +1,44 @@
+//! What the firmware images share: the way in and out, a console, the stack gauge, and memory.
+//!
+//! An image is a program in `src/bin`. It runs on a board (in QEMU, or on silicon under a debugger
+//! with semihosting) and as an ordinary program on the desk, from the same source; what it prints
+//! must not differ but for the lines that begin with `cost`. `cargo xtask firmware` compares them.
+//!
+//! Nothing here may panic or format through `core::fmt`: an image in which a panic can be reached
+//! does not link. See [`panic`](mod@self) and `README.md`.
+
+#![cfg_attr(target_os = "none", no_std)]
+
+pub mod cases;
+pub mod console;
+pub mod cost;
+pub mod host;
+pub mod memory;
+#[cfg(target_os = "none")]
+mod panic;
+pub mod record;
+pub mod stack;
+
+/// Makes `main`, a function that returns an exit code, the program.
+#[macro_export]
+macro_rules! program {
+    ($main:ident) => {
+        #[cfg(target_os = "none")]
+        mod start {
+            // The start-up code jumps to this symbol with memory and stack ready.
+            #[unsafe(export_name = "main")]
+            extern "C" fn start() -> ! {
+                $crate::host::exit(super::$main())
+            }
+        }
+
+        #[cfg(not(target_os = "none"))]
+        fn main() {
+            $crate::host::exit($main())
+        }
+    };
+}
+
+// The start-up code, linked for its vectors and its reset handler.
+#[cfg(all(target_arch = "arm", target_os = "none"))]
+use cortex_m_rt as _;
