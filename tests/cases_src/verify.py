@@ -45,8 +45,11 @@ def softmax(z, ok):
 
 
 def softmax_base_two(z, ok):
-    """The same through 2^x with the row's maximum rounded up to an integer."""
-    z = np.where(ok, z * np.float32(np.log2(np.e)), np.float32(-np.inf))
+    """The same through 2^x with the row's maximum rounded up to an integer. A finite logit stays finite:
+    times log2(e) the largest of them would not fit into an f32."""
+    limit = np.finfo(z.dtype).max
+    scaled = z * z.dtype.type(np.log2(np.e))
+    z = np.where(ok, np.where(np.isfinite(z), np.clip(scaled, -limit, limit), scaled), z.dtype.type(-np.inf))
     m = np.ceil(z.max(-1, keepdims=True, initial=-np.inf))
     m = np.where(np.isneginf(m), z.dtype.type(0), m)
     top = np.isposinf(m)
@@ -136,7 +139,8 @@ def worst(expected, actual, tolerance):
     same = (np.isnan(e) & np.isnan(a)) | (e == a)
     if same.all():
         return 0.0, 0.0
-    error = np.where(same, 0, np.abs(a - e))
+    with np.errstate(invalid="ignore"):  # infinity less infinity, where they are equal
+        error = np.where(same, 0, np.abs(a - e))
     used = error / (tolerance[0] + tolerance[1] * np.where(np.isfinite(e), np.abs(e), 0))
     used = np.where(np.isfinite(error), used, np.inf)
     return error.max(), used.max()
