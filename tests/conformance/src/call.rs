@@ -1,0 +1,173 @@
+//! One call of the library with everything that it needs, owned: what a case or a demo hands to a
+//! door.
+
+use mha::{Attention, Broadcast, Config, Dropout, Inputs, Mask, ScoresAt, Shape};
+
+/// What is computed.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
+pub enum Operation {
+    /// The layer with its four projections.
+    Layer(Config, Parameters),
+    /// Attention alone: queries, keys and values enter as they are.
+    DotProduct(Attention),
+}
+
+/// The weights of a layer, owned.
+#[derive(Clone, Debug, Default)]
+pub struct Parameters {
+    /// Query, key, value and output weight, in the order that the configuration says.
+    pub weights: [Vec<f32>; 4],
+    /// Their biases, where they have one.
+    pub biases: [Option<Vec<f32>>; 4],
+}
+
+/// An array that is broadcast to `[batch, heads, q_len, kv_len]`.
+#[derive(Clone, Debug)]
+pub struct Grid<T> {
+    /// The elements, row-major.
+    pub data: Vec<T>,
+    /// The size of each axis, or 1.
+    pub extents: [usize; 4],
+}
+
+impl<T> Grid<T> {
+    pub(crate) fn broadcast(&self) -> Broadcast<'_, T> {
+        Broadcast::new(&self.data, self.extents)
+    }
+}
+
+/// The causal rule, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Causality {
+    /// Every query sees every key.
+    None,
+    /// One offset for the whole batch.
+    Offset(isize),
+    /// An offset for each sequence.
+    PerSequence(Vec<isize>),
+}
+
+/// Dropout by its parts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drop {
+    /// The probability.
+    pub p: f32,
+    /// The seed of the decisions.
+    pub seed: u64,
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What is computed.
+    pub operation: Operation,
+    /// The lengths.
+    pub shape: Shape,
+    /// Queries.
+    pub q: Vec<f32>,
+    /// Keys; none in self-attention.
+    pub k: Option<Vec<f32>>,
+    /// Values; none where they are the keys.
+    pub v: Option<Vec<f32>>,
+    /// What is added to the logits.
+    pub bias: Option<Grid<f32>>,
+    /// Which keys count.
+    pub mask: Option<Grid<u8>>,
+    /// Which keys come too late.
+    pub causal: Causality,
+    /// Which scores are dropped.
+    pub dropout: Option<Drop>,
+    /// Where the scores are taken, where they are wanted.
+    pub scores: Option<ScoresAt>,
+}
+
+/// What a door gives back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The output, `[batch, q_len, out]`.
+    pub y: Vec<f32>,
+    /// The scores, `[batch, heads, q_len, kv_len]`; empty where none were wanted.
+    pub scores: Vec<f32>,
+}
+
+impl Call {
+    /// A call of `operation` on queries alone: self-attention without any option.
+    #[must_use]
+    pub fn new(operation: Operation, shape: Shape, q: Vec<f32>) -> Self {
+        Self {
+            operation,
+            shape,
+            q,
+            k: None,
+            v: None,
+            bias: None,
+            mask: None,
+            causal: Causality::None,
+            dropout: None,
+            scores: None,
+        }
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn keys(&self) -> &[f32] {
+        self.k.as_deref().unwrap_or(&self.q)
+    }
+
+    /// The values.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        self.v.as_deref().unwrap_or(self.keys())
+    }
+
+    /// The attention inside the operation.
+    #[must_use]
+    pub fn attention(&self) -> Attention {
+        match &self.operation {
+            Operation::Layer(config, _) => config.attention,
+            Operation::DotProduct(attention) => *attention,
+        }
+    }
+
+    /// Elements of `y`.
+    #[must_use]
+    pub fn y_len(&self) -> usize {
+        match &self.operation {
+            Operation::Layer(config, _) => config.y_len(self.shape),
+            Operation::DotProduct(attention) => {
+                self.shape.batch.saturating_mul(self.shape.q_len).saturating_mul(attention.v)
+            }
+        }
+    }
+
+    /// Elements of the scores, 0 where none are wanted.
+    #[must_use]
+    pub fn scores_len(&self) -> usize {
+        self.scores.map_or(0, |_| self.attention().scores_len(self.shape))
+    }
+
+    /// The inputs as the library takes them.
+    pub(crate) fn inputs(&self) -> Inputs<'_> {
+        let mut inputs = match (&self.k, &self.v) {
+            (None, None) => Inputs::itself(&self.q),
+            (Some(k), None) => Inputs::cross(&self.q, k),
+            _ => Inputs::new(&self.q, self.keys(), self.values()),
+        };
+        if let Some(bias) = &self.bias {
+            inputs = inputs.bias(bias.broadcast());
+        }
+        if let Some(mask) = &self.mask {
+            inputs = inputs.mask(Mask::bytes(&mask.data, mask.extents));
+        }
+        inputs = match &self.causal {
+            Causality::None => inputs,
+            Causality::Offset(offset) => inputs.causal_from(mha::Causal::Offset(*offset)),
+            Causality::PerSequence(all) => inputs.causal_from(mha::Causal::PerSequence(all)),
+        };
+        if let Some(Drop { p, seed }) = self.dropout {
+            inputs = inputs.dropout(Dropout::new(p, seed));
+        }
+        inputs
+    }
+}

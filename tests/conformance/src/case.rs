@@ -1,0 +1,199 @@
+//! One case file, read whole: the call that it describes and the outputs that it expects.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use mha::{Config, Dims, Shape, WeightOrder};
+
+use crate::call::{Call, Causality, Operation, Parameters};
+use crate::description::{Description, Offsets, WeightsAre};
+use crate::tensors::{Floats, Tensors};
+
+/// How far an element may be off: `|a − e| <= absolute + relative·|e|`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// What is allowed of any element.
+    pub absolute: f64,
+    /// What is allowed for an element's size.
+    pub relative: f64,
+}
+
+impl Tolerance {
+    /// What the format allows where a case says nothing.
+    pub const DEFAULT: Self = Self { absolute: 2e-5, relative: 2e-5 };
+
+    /// What is allowed of an element that should be `expected`.
+    #[must_use]
+    pub fn allowed(&self, expected: f32) -> f64 {
+        self.absolute + self.relative * f64::from(expected.abs())
+    }
+}
+
+/// One case.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What to compute.
+    pub call: Call,
+    /// The output expected, where the file has it.
+    pub y: Option<Vec<f32>>,
+    /// The scores expected, where the file has them.
+    pub scores: Option<Vec<f32>>,
+    /// How far the output may be off.
+    pub y_tol: Tolerance,
+    /// How far the scores may be off.
+    pub scores_tol: Tolerance,
+    /// Who computed the outputs.
+    pub source: String,
+}
+
+impl Case {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// What is wrong with it, naming the key or the tensor at fault; or which key cannot be run yet.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        Self::parse(&bytes?)
+    }
+
+    /// Reads the bytes of a file.
+    ///
+    /// # Errors
+    /// Those of [`Case::read`].
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let (text, mut tensors) = Tensors::parse(bytes)?;
+        let description = Description::parse(&text)?;
+        tensors.supported()?;
+
+        let operation = operation(&description, &mut tensors)?;
+        let (sequences, mut call) = inputs(&description.dims, operation, &mut tensors)?;
+        call.bias = tensors.grid("bias")?;
+        call.mask = tensors.bools("mask")?;
+        call.dropout = description.dropout;
+        call.causal = match description.causal {
+            None => Causality::None,
+            Some(Offsets::One(offset)) => Causality::Offset(offset),
+            Some(Offsets::Each(offsets)) => {
+                let (got, batch) = (offsets.len(), call.shape.batch);
+                ensure!(got == batch, "causal_offset: {got} numbers for a batch of {batch}");
+                Causality::PerSequence(offsets)
+            }
+        };
+
+        let Shape { q_len, kv_len, .. } = call.shape;
+        let out = match &call.operation {
+            Operation::Layer(config, _) => config.dims.out,
+            Operation::DotProduct(attention) => attention.v,
+        };
+        let y = expected("y", &mut tensors, &sequences, &[q_len, out])?;
+        let heads = call.attention().heads;
+        let scores = expected("scores", &mut tensors, &sequences, &[heads, q_len, kv_len])?;
+        ensure!(y.is_some() || scores.is_some(), "y: missing, and so are scores");
+        call.scores = scores.as_ref().map(|_| description.scores_at);
+        tensors.finish()?;
+
+        let Description { y_tol, scores_tol, source, .. } = description;
+        Ok(Self { call, y, scores, y_tol, scores_tol, source })
+    }
+}
+
+/// What is computed, with its weights.
+fn operation(description: &Description, tensors: &mut Tensors<'_>) -> Result<Operation> {
+    let Description { dims, attention, .. } = *description;
+    let WeightsAre::Stored(order) = description.weights else {
+        for (name, size, inner) in [
+            ("q_in", dims.q_in, dims.qk),
+            ("k_in", dims.k_in, dims.qk),
+            ("v_in", dims.v_in, dims.v),
+        ] {
+            ensure!(
+                size == inner,
+                "dims: without weights {name} cannot be {size} and {inner} inside"
+            );
+        }
+        ensure!(dims.out == dims.v, "dims: without weights out cannot be {}", dims.out);
+        for name in ["wq", "wk", "wv", "wo", "bq", "bk", "bv", "bo"] {
+            ensure!(!tensors.has(name), "{name}: not expected with weights \"none\"");
+        }
+        return Ok(Operation::DotProduct(attention));
+    };
+    let Dims { q_in, k_in, v_in, qk, v, out } = dims;
+    let mut parameters = Parameters::default();
+    let layout = [("q", q_in, qk), ("k", k_in, qk), ("v", v_in, v), ("o", v, out)];
+    for (i, (letter, fan_in, fan_out)) in layout.into_iter().enumerate() {
+        let shape = match order {
+            WeightOrder::InOut => [fan_in, fan_out],
+            WeightOrder::OutIn => [fan_out, fan_in],
+        };
+        parameters.weights[i] = tensors.exact(&format!("w{letter}"), &shape)?;
+        let name = format!("b{letter}");
+        if tensors.has(&name) {
+            parameters.biases[i] = Some(tensors.exact(&name, &[fan_out])?);
+        }
+    }
+    let config = Config { dims, attention, weight_order: order };
+    Ok(Operation::Layer(config, parameters))
+}
+
+/// Queries, keys and values; also the axes in front of the length, all of which are batch.
+fn inputs(
+    dims: &Dims,
+    operation: Operation,
+    tensors: &mut Tensors<'_>,
+) -> Result<(Vec<usize>, Call)> {
+    let (batch, q_len, q) = sequence("q", dims.q_in, tensors.required("q")?)?;
+    let (mut kv_len, mut k, mut v) = (q_len, None, None);
+    if tensors.has("k") {
+        let (k_batch, k_len, data) = sequence("k", dims.k_in, tensors.required("k")?)?;
+        ensure!(k_batch == batch, "k: batch {k_batch:?} where q has {batch:?}");
+        (kv_len, k) = (k_len, Some(data));
+    } else {
+        ensure!(!tensors.has("v"), "k: missing, though v is there");
+        ensure!(
+            dims.k_in == dims.q_in,
+            "k: missing, and q is {} wide, not {}",
+            dims.q_in,
+            dims.k_in
+        );
+    }
+    if tensors.has("v") {
+        let (v_batch, v_len, data) = sequence("v", dims.v_in, tensors.required("v")?)?;
+        ensure!(v_batch == batch, "v: batch {v_batch:?} where q has {batch:?}");
+        ensure!(v_len == kv_len, "v: length {v_len} where k has {kv_len}");
+        v = Some(data);
+    } else {
+        ensure!(
+            dims.v_in == dims.k_in,
+            "v: missing, and k is {} wide, not {}",
+            dims.k_in,
+            dims.v_in
+        );
+    }
+    let shape = Shape::new(batch.iter().product(), q_len, kv_len);
+    let call = Call { k, v, ..Call::new(operation, shape, q) };
+    Ok((batch, call))
+}
+
+/// Splits `[batch…, length, width]`.
+fn sequence(name: &str, width: usize, floats: Floats) -> Result<(Vec<usize>, usize, Vec<f32>)> {
+    let Floats { data, shape } = floats;
+    let [batch @ .., length, got] = shape.as_slice() else {
+        bail!("{name}: {shape:?} has no axes for length and features");
+    };
+    ensure!(*got == width, "{name}: {got} features where dims say {width}");
+    Ok((batch.to_vec(), *length, data))
+}
+
+/// An expected output: the batch, in as many axes as q has or in one, then `rest`.
+fn expected(
+    name: &str,
+    tensors: &mut Tensors<'_>,
+    batch: &[usize],
+    rest: &[usize],
+) -> Result<Option<Vec<f32>>> {
+    let Some(Floats { data, shape }) = tensors.floats(name)? else { return Ok(None) };
+    let wanted = [batch, rest].concat();
+    let flat = [&[batch.iter().product()], rest].concat();
+    ensure!(shape == wanted || shape == flat, "{name}: {shape:?} where {wanted:?} is expected");
+    Ok(Some(data))
+}

@@ -1,0 +1,168 @@
+//! The doors: ways into the library.
+
+use std::io::{BufReader, BufWriter};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use mha::{Isa, MultiHeadAttention, Outputs, Weights, dot_product_attention};
+
+use crate::call::{Answer, Call, Operation, Parameters};
+use crate::wire;
+
+/// A way into the library.
+pub trait Door {
+    /// What it is called.
+    fn name(&self) -> &str;
+
+    /// Carries a call out.
+    ///
+    /// # Errors
+    /// Why the library refused it, or why the door is out of order.
+    fn run(&mut self, call: &Call) -> Result<Answer>;
+}
+
+/// How much working memory the library is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scratch {
+    /// What it works fastest with.
+    Recommended,
+    /// The least that it works with.
+    Minimum,
+}
+
+/// The library in this process.
+#[derive(Clone, Debug)]
+pub struct Rust {
+    isa: Isa,
+    scratch: Scratch,
+    name: String,
+}
+
+impl Rust {
+    /// On the given instructions.
+    #[must_use]
+    pub fn new(isa: Isa, scratch: Scratch) -> Self {
+        Self { isa, scratch, name: format!("rust({})", isa.name()) }
+    }
+}
+
+impl Door for Rust {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn run(&mut self, call: &Call) -> Result<Answer> {
+        let attention = call.attention();
+        let length = match (&call.operation, self.scratch) {
+            (Operation::Layer(config, _), Scratch::Recommended) => config.scratch_len(call.shape),
+            (Operation::Layer(config, _), Scratch::Minimum) => config.min_scratch_len(call.shape),
+            (_, Scratch::Recommended) => attention.scratch_len(call.shape),
+            (_, Scratch::Minimum) => attention.min_scratch_len(),
+        };
+        let mut scratch = buffer(length)?;
+        let mut y = buffer(call.y_len())?;
+        let mut scores = buffer(call.scores_len())?;
+        let mut outputs = Outputs::new(&mut y);
+        if let Some(at) = call.scores {
+            outputs = outputs.scores(&mut scores).scores_at(at);
+        }
+        match &call.operation {
+            Operation::Layer(config, parameters) => {
+                MultiHeadAttention::with_isa(*config, weights(parameters), self.isa)?.forward(
+                    call.shape,
+                    call.inputs(),
+                    outputs,
+                    &mut scratch,
+                )?;
+            }
+            Operation::DotProduct(attention) => dot_product_attention(
+                *attention,
+                self.isa,
+                call.shape,
+                call.inputs(),
+                outputs,
+                &mut scratch,
+            )?,
+        }
+        Ok(Answer { y, scores })
+    }
+}
+
+/// Full of NaN, so that an element that the library forgets to write is noticed.
+fn buffer(length: usize) -> Result<Vec<f32>> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(length).with_context(|| format!("{length} floats are too many"))?;
+    buffer.resize(length, f32::NAN);
+    Ok(buffer)
+}
+
+fn weights(parameters: &Parameters) -> Weights<'_> {
+    let [wq, wk, wv, wo] = &parameters.weights;
+    let [bq, bk, bv, bo] = &parameters.biases;
+    Weights {
+        bq: bq.as_deref(),
+        bk: bk.as_deref(),
+        bv: bv.as_deref(),
+        bo: bo.as_deref(),
+        ..Weights::new(wq, wk, wv, wo)
+    }
+}
+
+/// The library behind a program that speaks the [`wire`] protocol.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    // Both are there until the process is dropped.
+    requests: Option<BufWriter<ChildStdin>>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Process {
+    /// Starts the program.
+    ///
+    /// # Errors
+    /// That it cannot be started.
+    pub fn start(name: &str, mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
+        let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            bail!("{program} has no pipes");
+        };
+        Ok(Self {
+            name: name.into(),
+            child,
+            requests: Some(BufWriter::new(requests)),
+            answers: BufReader::new(answers),
+        })
+    }
+}
+
+impl Door for Process {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn run(&mut self, call: &Call) -> Result<Answer> {
+        let requests = self.requests.as_mut().context("the door is closed")?;
+        let answer = match wire::send(requests, call) {
+            Ok(()) => wire::answer(&mut self.answers, call),
+            Err(error) => Err(error).context("the door does not listen"),
+        };
+        match self.child.try_wait()? {
+            Some(status) if answer.is_err() => {
+                answer.with_context(|| format!("the door's program has ended: {status}"))
+            }
+            _ => answer,
+        }
+    }
+}
+
+impl std::ops::Drop for Process {
+    fn drop(&mut self) {
+        // The end of its input ends the program.
+        self.requests = None;
+        let _ = self.child.wait();
+    }
+}
