@@ -64,6 +64,7 @@ impl Description {
         if let Some(scale) = keys.take("scale") {
             attention = attention.scale(number("scale", &scale)? as f32);
         }
+        attention.check()?;
         let description = Self {
             dims,
             attention,
@@ -112,15 +113,19 @@ fn number(key: &str, value: &Value) -> Result<f64> {
 /// A number, or an object whose missing members are filled in as Flux's shorter forms would:
 /// `k_in`, `v_in`, `qk` and `out` from `q_in`, `v` from `qk`.
 fn dims(value: &Value) -> Result<Dims> {
+    let width = |key: &str, value: &Value| match size(key, value) {
+        Ok(0) => bail!("{key}: a width is zero"),
+        width => width,
+    };
     let Value::Object(members) = value else {
-        return Ok(Dims::square(size("dims", value)?));
+        return Ok(Dims::square(width("dims", value)?));
     };
     let names = ["q_in", "k_in", "v_in", "qk", "v", "out"];
     if let Some(unknown) = members.keys().find(|name| !names.contains(&name.as_str())) {
         bail!("dims: unknown member {unknown}");
     }
     let member = |name: &str| {
-        members.get(name).map(|value| size(&format!("dims: {name}"), value)).transpose()
+        members.get(name).map(|value| width(&format!("dims: {name}"), value)).transpose()
     };
     let q_in = member("q_in")?.context("dims: q_in is missing")?;
     let qk = member("qk")?.unwrap_or(q_in);
