@@ -38,13 +38,7 @@ impl<'w> Weights<'w> {
 
     /// Adds a bias to every projection.
     #[must_use]
-    pub const fn biases(
-        self,
-        bq: &'w [f32],
-        bk: &'w [f32],
-        bv: &'w [f32],
-        bo: &'w [f32],
-    ) -> Self {
+    pub const fn biases(self, bq: &'w [f32], bk: &'w [f32], bv: &'w [f32], bo: &'w [f32]) -> Self {
         Self { bq: Some(bq), bk: Some(bk), bv: Some(bv), bo: Some(bo), ..self }
     }
 

@@ -101,12 +101,12 @@ impl Attention {
 
     /// Features of one head of queries and keys.
     pub(crate) const fn head_qk(&self) -> usize {
-        if self.heads == 0 { 0 } else { self.qk / self.heads }
+        share(self.qk, self.heads)
     }
 
     /// Features of one head of values.
     pub(crate) const fn head_v(&self) -> usize {
-        if self.heads == 0 { 0 } else { self.v / self.heads }
+        share(self.v, self.heads)
     }
 
     /// Checks what does not depend on the shape of a call.
@@ -288,6 +288,14 @@ impl Attention {
     #[must_use]
     pub const fn scores_len(&self, shape: Shape) -> usize {
         self.heads.saturating_mul(shape.queries()).saturating_mul(shape.kv_len)
+    }
+}
+
+/// Features of one head; 0 where there is no head, which a check refuses.
+const fn share(width: usize, heads: usize) -> usize {
+    match width.checked_div(heads) {
+        Some(features) => features,
+        None => 0,
     }
 }
 

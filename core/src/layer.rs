@@ -263,7 +263,12 @@ impl Item<'_> {
         // Keys are wanted with positions side by side: the transposed product, Wkᵀ · kᵀ.
         let features = features(group, attention.head_qk());
         let count = features.len();
-        let wk = Weight { data: self.weights.wk, inputs: dims.k_in, outputs: dims.qk, order: self.config.weight_order };
+        let wk = Weight {
+            data: self.weights.wk,
+            inputs: dims.k_in,
+            outputs: dims.qk,
+            order: self.config.weight_order,
+        };
         let k = rows(self.inputs.k, first, kv_len, dims.k_in);
         let k = Columns::strided(k, dims.k_in, kv_len, 1, dims.k_in);
         let bias = self.weights.bk.and_then(|bias| bias.get(features.clone()));
@@ -274,15 +279,32 @@ impl Item<'_> {
             row_stride: BLOCK,
             block_stride: count * BLOCK,
         };
-        K::product(wk.transposed(&features), k, &mut keys, bias.map_or(Start::Zero, Start::Rows), None);
+        K::product(
+            wk.transposed(&features),
+            k,
+            &mut keys,
+            bias.map_or(Start::Zero, Start::Rows),
+            None,
+        );
 
         let features = self::features(group, attention.head_v());
         let count = features.len();
-        let wv = Weight { data: self.weights.wv, inputs: dims.v_in, outputs: dims.v, order: self.config.weight_order };
+        let wv = Weight {
+            data: self.weights.wv,
+            inputs: dims.v_in,
+            outputs: dims.v,
+            order: self.config.weight_order,
+        };
         let v = row_major(rows(self.inputs.v, first, kv_len, dims.v_in), kv_len, dims.v_in);
         let bias = self.weights.bv.and_then(|bias| bias.get(features.clone()));
         let mut values = MatrixMut::row_major(parts.values, kv_len, count, count);
-        K::product(v, wv.columns(0..dims.v_in, &features), &mut values, bias.map_or(Start::Zero, Start::Columns), None);
+        K::product(
+            v,
+            wv.columns(0..dims.v_in, &features),
+            &mut values,
+            bias.map_or(Start::Zero, Start::Columns),
+            None,
+        );
     }
 
     /// Adds the group's part to `y`; its first group starts it.
@@ -312,7 +334,13 @@ impl Item<'_> {
             // 4. [queries] = [count, group · d], scaled
             let q = row_major(rows(self.inputs.q, first, count, dims.q_in), count, dims.q_in);
             let mut queries = MatrixMut::row_major(parts.queries, count, qk.len(), qk.len());
-            K::product(q, wq.columns(0..dims.q_in, &qk), &mut queries, bq.map_or(Start::Zero, Start::Columns), Some(scale));
+            K::product(
+                q,
+                wq.columns(0..dims.q_in, &qk),
+                &mut queries,
+                bq.map_or(Start::Zero, Start::Columns),
+                Some(scale),
+            );
 
             // 5. [mixed] = [count, group · d_v], a head and a tile of rows at a time
             for head in group.clone() {
@@ -344,13 +372,29 @@ impl Item<'_> {
                         row_stride: qk.len(),
                         column_stride: 1,
                     };
-                    let mixed = parts.mixed.get_mut(row * v.len() + in_group * d_v..).unwrap_or_default();
+                    let mixed =
+                        parts.mixed.get_mut(row * v.len() + in_group * d_v..).unwrap_or_default();
                     let mut mixed = MatrixMut::row_major(mixed, tile_rows, d_v, v.len());
-                    let see = Queries { inputs: self.inputs, batch: self.batch, head, first: query + row, kv_len };
+                    let see = Queries {
+                        inputs: self.inputs,
+                        batch: self.batch,
+                        head,
+                        first: query + row,
+                        kv_len,
+                    };
                     let at = (head * self.queries.len() + done + row) * kv_len;
                     let scores = scores.get_mut(at..at + tile_rows * kv_len);
-                    let scores = scores.filter(|scores| !scores.is_empty()).map(|s| (s, self.scores_at));
-                    attend::<K>(&keys_and_values, queries, &see, &mut mixed, &mut parts.tile, plan.keys, scores);
+                    let scores =
+                        scores.filter(|scores| !scores.is_empty()).map(|s| (s, self.scores_at));
+                    attend::<K>(
+                        &keys_and_values,
+                        queries,
+                        &see,
+                        &mut mixed,
+                        &mut parts.tile,
+                        plan.keys,
+                        scores,
+                    );
                     row += tile_rows;
                 }
             }

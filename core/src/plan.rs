@@ -88,7 +88,8 @@ impl Plan {
     /// The plan of full speed.
     pub(crate) const fn recommended(sizes: &Sizes) -> Self {
         let wide = if sizes.head_qk > sizes.head_v { sizes.head_qk } else { sizes.head_v };
-        let fill = if wide == 0 { 1 } else { GROUP_FEATURES / wide };
+        let wide = if wide == 0 { 1 } else { wide };
+        let fill = GROUP_FEATURES / wide;
         let group = if !sizes.projected || fill < 1 {
             1
         } else if fill > sizes.heads {

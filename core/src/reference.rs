@@ -116,7 +116,8 @@ pub fn forward(
                     }
                 }
                 let normaliser = softmax::normaliser(softmax::total(&sums));
-                x.iter_mut().for_each(|x| *x = if normaliser == 0.0 { 0.0 } else { *x * normaliser });
+                x.iter_mut()
+                    .for_each(|x| *x = if normaliser == 0.0 { 0.0 } else { *x * normaliser });
                 if let (Some(scores), ScoresAt::Softmax) = (&mut scores, at) {
                     scores.iter_mut().zip(&*logits).for_each(|(s, w)| *s = w * normaliser);
                 }

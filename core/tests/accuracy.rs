@@ -25,20 +25,31 @@ fn every_kernel_is_close_to_doubles() {
             let (expected_y, expected_scores) = call.doubles();
             // A logit of size l has an error of about l · 2⁻²³ per product, and its weight the same
             // error relative to itself.
-            let rms = |x: &[f32]| (x.iter().map(|x| f64::from(x * x)).sum::<f64>() / x.len().max(1) as f64).sqrt();
+            let rms = |x: &[f32]| {
+                (x.iter().map(|x| f64::from(x * x)).sum::<f64>() / x.len().max(1) as f64).sqrt()
+            };
             let inputs = rms(&call.q) * rms(&call.k);
-            let width = (call.config.dims.qk * call.config.dims.q_in.max(call.config.dims.k_in)) as f64;
+            let width =
+                (call.config.dims.qk * call.config.dims.q_in.max(call.config.dims.k_in)) as f64;
             let logits = 1.0 + inputs * width + if call.bias.is_some() { 300.0 } else { 0.0 };
             let bound = 3e-7 * logits;
             let size = expected_y.iter().fold(1.0f64, |size, y| size.max(y.abs()));
             for (got, expected) in y.iter().zip(&expected_y) {
                 let error = (f64::from(*got) - expected).abs() / size;
-                assert!(error <= bound, "call {seed} on {}: {got} for {expected}, {error:e} > {bound:e}", isa.name());
+                assert!(
+                    error <= bound,
+                    "call {seed} on {}: {got} for {expected}, {error:e} > {bound:e}",
+                    isa.name()
+                );
                 worst = worst.max(error / bound);
             }
             for (got, expected) in scores.iter().zip(&expected_scores) {
                 let error = (f64::from(*got) - expected).abs();
-                assert!(error <= bound, "call {seed} on {}: score {got} for {expected}", isa.name());
+                assert!(
+                    error <= bound,
+                    "call {seed} on {}: score {got} for {expected}",
+                    isa.name()
+                );
             }
         }
         println!("{}: worst error {worst:.2} of its bound", isa.name());

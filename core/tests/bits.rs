@@ -53,7 +53,11 @@ fn every_kernel_and_every_scratch_gives_the_bits_of_its_family() {
                 for with_scores in [false, true] {
                     let got = run(&call, isa, len, with_scores);
                     let name = isa.name();
-                    assert_eq!(bits(&got.y), bits(&expected.y), "y of call {seed} on {name}, {len}");
+                    assert_eq!(
+                        bits(&got.y),
+                        bits(&expected.y),
+                        "y of call {seed} on {name}, {len}"
+                    );
                     if with_scores {
                         let (got, expected) = (bits(&got.scores), bits(&expected.scores));
                         assert_eq!(got, expected, "scores of call {seed} on {name}, {len}");
@@ -80,7 +84,13 @@ fn threads_that_share_a_call_give_the_bits_of_one() {
                 scope.spawn(move || {
                     let mut scratch = vec![0.0; call.config.scratch_len(call.shape)];
                     layer
-                        .forward_rows(call.shape, rows, call.inputs(), Outputs::new(y), &mut scratch)
+                        .forward_rows(
+                            call.shape,
+                            rows,
+                            call.inputs(),
+                            Outputs::new(y),
+                            &mut scratch,
+                        )
                         .unwrap();
                 });
             }

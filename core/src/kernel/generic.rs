@@ -98,7 +98,8 @@ pub(super) unsafe fn product<V: Vector, const M: usize, const N: usize, const PA
             let depth_here = step.min(depth - k);
             // SAFETY: b is inside its slice, and the panel has room for step × width floats.
             let b_here = unsafe {
-                let from = b.data.as_ptr().add(if depth == 0 { 0 } else { b_at + k * b.row_stride });
+                let from =
+                    b.data.as_ptr().add(if depth == 0 { 0 } else { b_at + k * b.row_stride });
                 if packing {
                     pack(&b, from, depth_here, columns, width, panel.as_mut_ptr().cast());
                     panel.as_ptr().cast()
@@ -159,7 +160,14 @@ pub(super) unsafe fn product<V: Vector, const M: usize, const N: usize, const PA
 /// # Safety
 /// `from` is where the panel begins in `b`; `to` has room for `depth · width` floats.
 #[inline(always)]
-unsafe fn pack(b: &Columns<'_>, from: *const f32, depth: usize, columns: usize, width: usize, to: *mut f32) {
+unsafe fn pack(
+    b: &Columns<'_>,
+    from: *const f32,
+    depth: usize,
+    columns: usize,
+    width: usize,
+    to: *mut f32,
+) {
     for j in 0..columns {
         // SAFETY: column j of the panel and its first `depth` rows lie inside b, element (k, j)
         // inside the room.
@@ -177,7 +185,11 @@ unsafe fn pack(b: &Columns<'_>, from: *const f32, depth: usize, columns: usize, 
 /// # Safety
 /// That of [`tile`], for `rows <= M` and `vectors <= N`.
 #[inline(always)]
-unsafe fn by_rows<V: Vector, const M: usize, const N: usize>(t: &Tile<'_>, rows: usize, vectors: usize) {
+unsafe fn by_rows<V: Vector, const M: usize, const N: usize>(
+    t: &Tile<'_>,
+    rows: usize,
+    vectors: usize,
+) {
     // SAFETY: passed on.
     unsafe {
         match rows {
@@ -245,7 +257,8 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES: u8>(t: &T
     // SAFETY: by the contract above, every address below is inside its operand.
     unsafe {
         let whole = |n: usize| LANES == WHOLE || n + 1 < N;
-        let load = |p: *const f32, n: usize| if whole(n) { V::load(p) } else { V::load_first(p, t.last) };
+        let load =
+            |p: *const f32, n: usize| if whole(n) { V::load(p) } else { V::load_first(p, t.last) };
         let load_b = |p: *const f32, n: usize| {
             if LANES == SCATTERED {
                 let mut lanes = [0.0; BLOCK];

@@ -46,7 +46,14 @@ impl<'a> Columns<'a> {
     }
 
     pub(super) fn in_bounds(&self) -> bool {
-        in_blocks(self.data.len(), self.rows, self.row_stride, self.columns, self.block_stride, self.column_stride)
+        in_blocks(
+            self.data.len(),
+            self.rows,
+            self.row_stride,
+            self.columns,
+            self.block_stride,
+            self.column_stride,
+        )
     }
 }
 
@@ -61,7 +68,12 @@ pub(crate) struct MatrixMut<'a> {
 
 impl<'a> MatrixMut<'a> {
     /// A row-major matrix.
-    pub(crate) fn row_major(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+    pub(crate) fn row_major(
+        data: &'a mut [f32],
+        rows: usize,
+        columns: usize,
+        row_stride: usize,
+    ) -> Self {
         Self { data, rows, columns, row_stride, block_stride: 16 }
     }
 
@@ -104,7 +116,9 @@ fn in_blocks(
     let block = (column / 16).saturating_mul(block_stride);
     let inside = (column % 16).saturating_mul(column_stride);
     let before = if column >= 16 {
-        (column / 16 - 1).saturating_mul(block_stride).saturating_add(15usize.saturating_mul(column_stride))
+        (column / 16 - 1)
+            .saturating_mul(block_stride)
+            .saturating_add(15usize.saturating_mul(column_stride))
     } else {
         0
     };

@@ -1,1 +1,258 @@
-//! tests
+//! Every kernel that this machine runs against plain loops: shapes around the tiles' edges, strides,
+//! blocks, and canaries around what a kernel may touch.
+
+extern crate std;
+
+use std::vec;
+use std::vec::Vec;
+
+use super::*;
+use crate::softmax::{self, BLOCK, EXP2};
+
+/// Something that nothing computes, to see what was written.
+const CANARY: f32 = f32::from_bits(0x7fc0_beef);
+
+/// Stands in for `f32::mul_add` of the family.
+fn mul_add(fused: bool, a: f32, b: f32, c: f32) -> f32 {
+    if fused { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// A generator for tests that need no more than variety.
+struct Noise(u32);
+
+impl Noise {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.0 >> 8) as f32 / 8_388_608.0 - 1.0
+    }
+
+    fn vec(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| self.next()).collect()
+    }
+}
+
+/// One way in which a product's operands can lie in memory.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    a_transposed: bool,
+    b_transposed: bool,
+    blocks: bool,
+    /// Floats between rows beyond what they need.
+    gap: usize,
+}
+
+fn check_product<K: Kernel>(fused: bool, (m, k, n): (usize, usize, usize), layout: Layout) {
+    let noise = &mut Noise((m * 1_000_003 + k * 1009 + n) as u32);
+    let Layout { a_transposed, b_transposed, blocks, gap } = layout;
+    let (a_width, a_count) = if a_transposed { (m + gap, k) } else { (k + gap, m) };
+    // Exactly as long as needed: a read past the end is a read past the slice.
+    let a = noise.vec(if a_count * a_width == 0 { 0 } else { a_count * a_width - gap });
+    let (b_width, b_count) = if b_transposed { (k + gap, n) } else { (n + gap, k) };
+    let b = noise.vec(if b_count * b_width == 0 { 0 } else { b_count * b_width - gap });
+    let a_at = |i: usize, p: usize| if a_transposed { p * a_width + i } else { i * a_width + p };
+    let b_at = |p: usize, j: usize| if b_transposed { j * b_width + p } else { p * b_width + j };
+    let (row_stride, block_stride) =
+        if blocks { (BLOCK, m * BLOCK + gap) } else { (n + gap, BLOCK) };
+    let c_at = |i: usize, j: usize| i * row_stride + j / BLOCK * block_stride + j % BLOCK;
+    let len = if m * n == 0 { 0 } else { (0..n).map(|j| c_at(m - 1, j)).max().unwrap_or(0) + 1 };
+    let (column_bias, row_bias) = (noise.vec(n), noise.vec(m));
+
+    for (start, scale) in [
+        (Start::Zero, None),
+        (Start::Zero, Some(0.3)),
+        (Start::Keep, None),
+        (Start::Columns(&column_bias), Some(-1.7)),
+        (Start::Rows(&row_bias), None),
+    ] {
+        const MARGIN: usize = 32;
+        let mut memory = vec![CANARY; MARGIN + len + MARGIN];
+        let kept = noise.vec(len);
+        if matches!(start, Start::Keep) {
+            for i in 0..m {
+                for j in 0..n {
+                    memory[MARGIN + c_at(i, j)] = kept[c_at(i, j)];
+                }
+            }
+        }
+        let a = Matrix {
+            data: &a,
+            rows: m,
+            columns: k,
+            row_stride: if a_transposed { 1 } else { a_width },
+            column_stride: if a_transposed { a_width } else { 1 },
+        };
+        let strides = if b_transposed { (1, b_width) } else { (b_width, 1) };
+        let b = Columns::strided(&b, k, n, strides.0, strides.1);
+        let data = &mut memory[MARGIN..MARGIN + len];
+        let mut c = MatrixMut { data, rows: m, columns: n, row_stride, block_stride };
+        K::product(a, b, &mut c, start, scale);
+
+        let mut expected = vec![CANARY; memory.len()];
+        for i in 0..m {
+            for j in 0..n {
+                let mut sum = match start {
+                    Start::Zero => 0.0,
+                    Start::Keep => kept[c_at(i, j)],
+                    Start::Columns(bias) => bias[j],
+                    Start::Rows(bias) => bias[i],
+                };
+                for p in 0..k {
+                    sum = mul_add(fused, a.data[a_at(i, p)], b.data[b_at(p, j)], sum);
+                }
+                expected[MARGIN + c_at(i, j)] = sum * scale.unwrap_or(1.0);
+            }
+        }
+        let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&memory), bits(&expected), "{m}×{k}×{n}, {layout:?}, scale {scale:?}");
+    }
+}
+
+fn check_products<K: Kernel>(fused: bool) {
+    let sizes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 15, 16, 17, 31, 33, 48, 63, 64, 65, 80, 130];
+    let mut noise = Noise(7);
+    for m in [0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 25] {
+        for n in sizes {
+            for k in [0, 1, 2, 3, 8, 17] {
+                let bits = noise.next().to_bits();
+                let layout = Layout {
+                    a_transposed: bits & 1 != 0,
+                    b_transposed: bits & 2 != 0,
+                    blocks: bits & 4 != 0,
+                    gap: (bits >> 3 & 3) as usize,
+                };
+                check_product::<K>(fused, (m, k, n), layout);
+            }
+        }
+    }
+    // Deep enough that panels are brought together in several slices.
+    for b_transposed in [false, true] {
+        let layout = Layout { a_transposed: true, b_transposed, blocks: true, gap: 1 };
+        check_product::<K>(fused, (7, 600, 70), layout);
+    }
+}
+
+fn check_rows<K: Kernel>(fused: bool) {
+    let mut noise = Noise(3);
+    for len in 0..100 {
+        let mut row: Vec<f32> = (0..len).map(|_| noise.next() * 50.0).collect();
+        if len > 3 {
+            row[len / 2] = f32::NEG_INFINITY;
+            row[len / 3] = f32::NAN;
+        }
+        let visible = row.iter().copied().filter(|l| !l.is_nan());
+        let highest = visible.clone().fold(f32::NEG_INFINITY, f32::max);
+        let lowest = visible.filter(|l| *l > f32::NEG_INFINITY).fold(f32::INFINITY, f32::min);
+        assert_eq!(K::extremes(&row), (highest, lowest), "extremes of {len}");
+
+        let m = softmax::ceil(highest.max(0.0));
+        let mut expected_sums: [f32; BLOCK] = core::array::from_fn(|_| noise.next().abs());
+        let mut sums = expected_sums;
+        let expected: Vec<f32> = row.iter().map(|&l| weight(fused, l, m)).collect();
+        expected.iter().enumerate().for_each(|(j, w)| expected_sums[j % BLOCK] += w);
+        let mut weights = row.clone();
+        K::weights(&mut weights, m, &mut sums);
+        let bits = |x: &[f32]| -> Vec<u32> {
+            x.iter().map(|x| if x.is_nan() { 0 } else { x.to_bits() }).collect()
+        };
+        assert_eq!(bits(&weights), bits(&expected), "weights of {len}");
+        assert_eq!(bits(&sums), bits(&expected_sums), "sums of {len}");
+
+        let mut scaled = row.clone();
+        K::scale(&mut scaled, 0.37);
+        let expected: Vec<f32> = row.iter().map(|x| x * 0.37).collect();
+        assert_eq!(bits(&scaled), bits(&expected), "scaled {len}");
+    }
+}
+
+/// The weight of one logit, in plain operations.
+fn weight(fused: bool, l: f32, m: f32) -> f32 {
+    let n = l.round_ties_even();
+    let f = l - n;
+    let p = EXP2.iter().rev().skip(1).fold(EXP2[6], |p, &c| mul_add(fused, p, f, c));
+    if n - m < -125.0 { 0.0 } else { p * (n - m).exp2() }
+}
+
+struct CheckAll {
+    fused: bool,
+}
+
+impl Task for CheckAll {
+    type Output = ();
+
+    fn run<K: Kernel>(self) {
+        check_products::<K>(self.fused);
+        check_rows::<K>(self.fused);
+    }
+}
+
+#[test]
+fn every_kernel_equals_plain_loops() {
+    for isa in Isa::available() {
+        isa.run(CheckAll { fused: isa.is_fused() });
+        std::println!("checked {}", isa.name());
+    }
+}
+
+/// Weights of many logits at once, by the kernel itself.
+struct Weights<'a> {
+    logits: &'a mut [f32],
+}
+
+impl Task for Weights<'_> {
+    type Output = ();
+
+    fn run<K: Kernel>(self) {
+        K::weights(self.logits, 0.0, &mut [0.0; BLOCK]);
+    }
+}
+
+/// The exponential over every float that it can meet: all logits from 0 down to where a weight
+/// vanishes, and on to −∞. The fraction, and with it the polynomial, takes every value it can take.
+#[test]
+fn the_exponential_is_within_two_ulps_of_doubles_for_every_float() {
+    // Exhaustive where the code is optimised; a sample of one in 97 where it is not.
+    let step: usize = if cfg!(debug_assertions) { 97 } else { 1 };
+    for isa in Isa::available() {
+        // Kernels of a family have the same bits, which another test sees to.
+        if isa != Isa::PORTABLE && isa != Isa::detect() {
+            continue;
+        }
+        let mut worst = 0.0f64;
+        let mut bits = (0x8000_0000u32..=0xff80_0000).step_by(step);
+        let mut logits = vec![0.0f32; 4096];
+        let mut weights = logits.clone();
+        loop {
+            let mut count = 0;
+            for (l, bits) in logits.iter_mut().zip(&mut bits) {
+                *l = f32::from_bits(bits);
+                count += 1;
+            }
+            if count == 0 {
+                break;
+            }
+            weights.copy_from_slice(&logits);
+            isa.run(Weights { logits: &mut weights });
+            for (&l, &w) in logits.iter().zip(&weights).take(count) {
+                if l.round_ties_even() < -125.0 {
+                    assert_eq!(w.to_bits(), 0, "2^{l}");
+                    continue;
+                }
+                assert!(w.is_normal(), "2^{l} = {w}");
+                // Far below the ulp of 1 the exponential is 1 + l·ln 2.
+                let exact = if l > -1e-9 {
+                    1.0 + f64::from(l) * core::f64::consts::LN_2
+                } else {
+                    f64::from(l).exp2()
+                };
+                // Half a step below a power of two counts as a step of the binade that w is in.
+                let ulp =
+                    f64::from(f32::from_bits((exact as f32).to_bits() & 0x7f80_0000)) / 8_388_608.0;
+                worst = worst.max((f64::from(w) - exact).abs() / ulp);
+            }
+        }
+        std::println!("{}: {worst:.3} ulp", isa.name());
+        assert!(worst <= 2.0, "{}: {worst} ulp", isa.name());
+        // A worst case of less than the rounding of the last step would mean that nothing ran.
+        assert!(worst > 0.5);
+    }
+}

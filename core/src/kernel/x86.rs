@@ -46,7 +46,10 @@ impl Avx2 {
     unsafe fn first(n: usize) -> __m256i {
         // SAFETY: the caller's shell has AVX2.
         unsafe {
-            _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+            _mm256_cmpgt_epi32(
+                _mm256_set1_epi32(n as i32),
+                _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+            )
         }
     }
 }
@@ -134,7 +137,9 @@ impl Vector for Avx2 {
     #[inline(always)]
     unsafe fn round(self) -> Self {
         // SAFETY: see above.
-        Self(unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
+        Self(unsafe {
+            _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)
+        })
     }
 
     #[inline(always)]

@@ -50,7 +50,7 @@ impl Call {
         let b = [dims.qk, dims.qk, dims.v, dims.out]
             .map(|n| rng.random_bool(0.4).then(|| floats(rng, n, 1.0)));
         let Shape { batch, q_len, kv_len } = shape;
-        let mut extents = |rng: &mut StdRng| {
+        let extents = |rng: &mut StdRng| {
             [batch, heads, q_len, kv_len].map(|n| if rng.random() { n } else { 1 })
         };
         let bias = rng.random_bool(0.3).then(|| {
@@ -112,9 +112,10 @@ impl Call {
     /// Whether the query may see the key, and the bias between them.
     pub fn sees(&self, b: usize, h: usize, i: usize, j: usize) -> Option<f64> {
         let at = |extents: &[usize; 4]| {
-            [b, h, i, j].iter().zip(extents).fold(0, |at, (&index, &extent)| {
-                at * extent + if extent == 1 { 0 } else { index }
-            })
+            [b, h, i, j]
+                .iter()
+                .zip(extents)
+                .fold(0, |at, (&index, &extent)| at * extent + if extent == 1 { 0 } else { index })
         };
         if self.mask.as_ref().is_some_and(|(data, extents)| !data[at(extents)]) {
             return None;
