@@ -73,16 +73,20 @@ def main():
     broken("key_in_capitals", "Causal", keys={"Causal": True})
     broken("dims_missing", "dims", drop_keys=["dims"])
     broken("dims_a_string", "dims", keys={"dims": "8"})
-    broken("dims_zero", "dims", keys={"dims": 0})
+    # Only the width is wrong: every tensor fits it.
+    broken("dims_zero", "dims", keys={"dims": 0}, drop=["scores"], tensors={
+        **{n: floats(2, 5 if n in "kv" else 3, 0) for n in "qkvy"},
+        **{f"w{n}": floats(0, 0) for n in "qkvo"}, **{f"b{n}": floats(0) for n in "qkvo"}})
     broken("dims_negative", "dims", keys={"dims": -8})
     broken("dims_fractional", "dims", keys={"dims": 6.5})
-    broken("dims_member_zero", "qk", keys={"dims": {**DIMS, "qk": 0}})
+    broken("dims_member_zero", "dims", keys={"dims": {**DIMS, "qk": 0}}, tensors={
+        "wq": floats(6, 0), "wk": floats(6, 0), "bq": floats(0), "bk": floats(0)})
     broken("dims_member_unknown", "value", keys={"dims": {**DIMS, "value": 4}})
     broken("dims_without_q_in", "q_in", keys={"dims": {"qk": 8, "out": 5}})
     broken("heads_missing", "heads", drop_keys=["heads"])
-    broken("heads_zero", "heads", keys={"heads": 0})
-    broken("heads_do_not_divide_qk", "heads", keys={"heads": 3})
-    broken("heads_do_not_divide_v", "heads", keys={"heads": 8})
+    broken("heads_zero", "heads", keys={"heads": 0}, drop=["scores"])
+    broken("heads_do_not_divide_qk", "heads", keys={"heads": 3}, drop=["scores"])
+    broken("heads_do_not_divide_v", "heads", keys={"heads": 8}, drop=["scores"])
     broken("kv_heads_do_not_divide", "kv_heads", keys={"kv_heads": 3})
     broken("weights_unknown", "weights", keys={"weights": "in-out"})
     broken("scale_a_string", "scale", keys={"scale": "half"})
