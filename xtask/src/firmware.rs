@@ -1,19 +1,479 @@
-//! `cargo xtask firmware`: builds and runs the firmware demo in QEMU.
+//! `cargo xtask firmware`: builds the firmware, runs it in QEMU, and says what it answered and what
+//! that cost.
+//!
+//! A program of `demos/firmware` is built three times: for the board; for the board without its
+//! calls into the library, so that the difference is the library; and for the desk. Board and desk
+//! must print the same lines and leave the same words, but for lines that begin with `cost`. What
+//! they print lies beside the program, as `NAME.out`.
 
-use anyhow::{Result, bail};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::report::Report;
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::cross::{self, Cross};
+use crate::report::{self, Report};
+
+/// A board that QEMU has.
+pub(crate) struct Board {
+    /// QEMU's name for it, and that of its folder in `demos/firmware/boards`.
+    pub(crate) name: &'static str,
+    /// Its processor.
+    pub(crate) core: &'static str,
+    /// What the compiler calls it.
+    pub(crate) target: &'static str,
+    /// The emulator.
+    qemu: &'static str,
+    /// The emulator's arguments that choose the board.
+    machine: &'static [&'static str],
+}
+
+/// Every board. Its memory is described in `demos/firmware/boards`.
+pub(crate) const BOARDS: &[Board] = &[Board {
+    name: "mps2-an386",
+    core: "Cortex-M4F",
+    target: "thumbv7em-none-eabihf",
+    qemu: "qemu-system-arm",
+    machine: &["-M", "mps2-an386"],
+}];
+
+/// A program of `demos/firmware`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Program {
+    /// The layer by itself, on made-up inputs
+    Layer,
+    /// Attention without projections, on made-up inputs
+    Attention,
+}
+
+impl Program {
+    /// Every program.
+    pub(crate) const ALL: [Self; 2] = [Self::Layer, Self::Attention];
+
+    /// The program's name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Layer => "layer",
+            Self::Attention => "attention",
+        }
+    }
+
+    /// The function whose calls are counted.
+    const fn measured(self) -> &'static str {
+        match self {
+            Self::Layer => "measured_layer",
+            Self::Attention => "measured_attention",
+        }
+    }
+
+    /// What the program must print, but for costs.
+    fn expected(self) -> PathBuf {
+        crate::root().join("demos/firmware/src/bin").join(self.name()).with_extension("out")
+    }
+}
+
+/// Which variant of a program is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variant {
+    /// The program as it is.
+    Whole,
+    /// Without its calls into the library.
+    WithoutCalls,
+    /// With a panic that the link must refuse.
+    PlantedPanic,
+}
+
+impl Variant {
+    const fn feature(self) -> Option<&'static str> {
+        match self {
+            Self::Whole => None,
+            Self::WithoutCalls => Some("without-calls"),
+            Self::PlantedPanic => Some("plant-panic"),
+        }
+    }
+}
 
 /// The arguments.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
-
-/// Carries the word out.
-pub(crate) fn run(Args {}: Args) -> Result<()> {
-    bail!("not there yet")
+pub(crate) struct Args {
+    /// The board
+    #[arg(default_value = "mps2-an386")]
+    board: String,
+    /// List the boards and what this machine lacks for each
+    #[arg(long)]
+    list: bool,
+    /// What runs on it
+    #[arg(long, visible_alias = "program", default_value = "layer")]
+    model: Program,
+    /// Also show where the instructions went, by function
+    #[arg(long)]
+    profile: bool,
+    /// Take what the program prints on the desk as what it must print from now on
+    #[arg(long)]
+    bless: bool,
 }
 
-/// The suite `firmware`: every check of the image, a step each.
+/// Carries the word out.
+pub(crate) fn run(args: Args) -> Result<()> {
+    if args.list {
+        list();
+        return Ok(());
+    }
+    let board = board(&args.board)?;
+    if let Some(lack) = lack(board) {
+        bail!("{} cannot run here: {lack}", board.name);
+    }
+    let desk = Run::on_desk(args.model)?;
+    if args.bless {
+        fs::write(args.model.expected(), desk.lines())?;
+    }
+    let image = build(board, args.model, Variant::Whole)?;
+    let run = Run::on_board(board, args.model, &image)?;
+    print_report(board, args.model, &run);
+    if args.profile {
+        print_profile(&run);
+    }
+    agree(&desk, &run)?;
+    println!("every answer has the bits of the desk's");
+    Ok(())
+}
+
+/// The suite `firmware`: every check of the images, a step each.
 pub(crate) fn test(report: &mut Report) {
-    report.step("the firmware demo", || bail!("not there yet"));
+    for board in BOARDS {
+        if let Some(lack) = lack(board) {
+            report.skip(&format!("firmware on {}", board.name), lack);
+            continue;
+        }
+        report.step(&format!("{}: a planted panic does not link", board.name), || {
+            planted_panic_does_not_link(board)
+        });
+        for program in Program::ALL {
+            let name = program.name();
+            report.step(&format!("{}: {name} links without a panic", board.name), || {
+                no_panic_no_allocator(board, program)
+            });
+            report.step(&format!("{}: {name} gives the desk's bits", board.name), || {
+                let desk = Run::on_desk(program)?;
+                let image = build(board, program, Variant::Whole)?;
+                let run = Run::on_board(board, program, &image)?;
+                agree(&desk, &run)?;
+                as_written(program, &desk)
+            });
+        }
+    }
+    report.step("firmware: sizes", || crate::size::print(&crate::size::measure()?));
+}
+
+/// The board of a name.
+pub(crate) fn board(name: &str) -> Result<&'static Board> {
+    let found = BOARDS.iter().find(|board| board.name == name);
+    found.with_context(|| format!("no board {name}: `cargo xtask firmware --list` lists them"))
+}
+
+/// What this machine lacks to build for a board and run it, and how to get it.
+pub(crate) fn lack(board: &Board) -> Option<String> {
+    if !cross::available(board.target) {
+        return Some(format!("no Rust for {}: {}", board.target, cross::remedy(board.target)));
+    }
+    if !exists(board.qemu) {
+        return Some(format!("no {0}: apt-get install {0}", board.qemu));
+    }
+    None
+}
+
+fn exists(program: &str) -> bool {
+    let run = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    run.is_ok_and(|status| status.success())
+}
+
+fn list() {
+    for board in BOARDS {
+        let lack = lack(board).unwrap_or_else(|| "ready".into());
+        println!("{:<12} {:<12} {:<24} {lack}", board.name, board.core, board.target);
+    }
+}
+
+/// Builds a program for a board; the image.
+pub(crate) fn build(board: &Board, program: Program, variant: Variant) -> Result<PathBuf> {
+    let cross = Cross::new(board.target);
+    report::call(&mut cargo_build(board, &cross, program, variant)?)?;
+    // Variants and boards are built in one place: the image is kept from the next build.
+    let from = cross.folder("release").join(program.name());
+    let to = folder(board, program)?.join(variant.feature().unwrap_or("whole")).with_extension("elf");
+    fs::copy(&from, &to).with_context(|| format!("no image {}", from.display()))?;
+    Ok(to)
+}
+
+fn cargo_build(board: &Board, cross: &Cross, program: Program, variant: Variant) -> Result<Command> {
+    let mut command = cross.cargo("build")?;
+    command.args(["--quiet", "--release", "--package", "mha-firmware", "--bin", program.name()]);
+    command.args(variant.feature().map(|feature| format!("--features={feature}")));
+    command.env("MHA_BOARD", board.name);
+    Ok(command)
+}
+
+/// Where a program's images and what they wrote are kept.
+fn folder(board: &Board, program: Program) -> Result<PathBuf> {
+    let folder = crate::target().join("firmware").join(board.name).join(program.name());
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// What a program did on a machine.
+pub(crate) struct Run {
+    console: String,
+    words: Vec<u8>,
+    /// Instructions of each measured call, in order; empty where nothing counts them.
+    calls: Vec<u64>,
+    /// Instructions, loads, stores and name of each function, most first.
+    functions: Vec<(u64, u64, u64, String)>,
+}
+
+/// What a measured call cost.
+pub(crate) struct Cost {
+    /// The name of the case.
+    pub(crate) name: String,
+    /// Multiply-accumulates that the mathematics asks for.
+    pub(crate) macs: u64,
+    /// Scratch that the call was given, in bytes.
+    pub(crate) scratch: u64,
+    /// Deepest stack of the call, in bytes.
+    pub(crate) stack: u64,
+    /// Instructions; `None` where nothing counts them.
+    pub(crate) instructions: Option<u64>,
+}
+
+impl Run {
+    /// Builds a program for the desk and runs it.
+    pub(crate) fn on_desk(program: Program) -> Result<Self> {
+        let target = crate::target();
+        let mut command = Command::new(cross::host_cargo());
+        command.args(["build", "--quiet", "--package", "mha-firmware", "--bin", program.name()]);
+        command.current_dir(crate::root()).arg("--target-dir").arg(&target);
+        report::call(&mut command)?;
+        let folder = target.join("firmware/desk").join(program.name());
+        fs::create_dir_all(&folder)?;
+        let binary = target.join("debug").join(program.name());
+        Self::of(&mut Command::new(binary), &folder)
+    }
+
+    /// Runs an image in QEMU, its instructions counted if that is possible.
+    pub(crate) fn on_board(board: &Board, program: Program, image: &Path) -> Result<Self> {
+        let folder = folder(board, program)?;
+        let counts = folder.join("counts.txt");
+        let _ = fs::remove_file(&counts);
+        let mut command = Command::new(board.qemu);
+        command.args(board.machine);
+        command.args(["-display", "none", "-monitor", "none", "-serial", "none"]);
+        command.args(["-semihosting-config", "enable=on,target=native"]);
+        match plugin() {
+            Ok(plugin) => {
+                let plugin = plugin.display();
+                let watch = program.measured();
+                command.arg("-plugin").arg(format!("{plugin},out=counts.txt,watch={watch}"));
+            }
+            Err(error) => eprintln!("   instructions are not counted: {error:#}"),
+        }
+        command.arg("-kernel").arg(image);
+        let mut run = Self::of(&mut command, &folder)?;
+        if let Ok(counts) = fs::read_to_string(&counts) {
+            run.read_counts(&counts)?;
+        }
+        Ok(run)
+    }
+
+    /// Runs a command in a folder, for a minute at most.
+    fn of(command: &mut Command, folder: &Path) -> Result<Self> {
+        let (console, words) = (folder.join("console.txt"), folder.join("words.bin"));
+        let _ = fs::remove_file(&words);
+        command.current_dir(folder).stdin(Stdio::null()).stdout(File::create(&console)?);
+        let name = command.get_program().to_string_lossy().into_owned();
+        let mut child = command.spawn().with_context(|| format!("cannot run {name}"))?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if Instant::now() > deadline {
+                child.kill()?;
+                child.wait()?;
+                bail!("{name} did not end within a minute; it printed {}", console.display());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let console = fs::read_to_string(&console)?;
+        ensure!(status.success(), "{name}: {status}; it printed\n{console}");
+        let words = fs::read(&words).context("the program left no words.bin")?;
+        Ok(Self { console, words, calls: Vec::new(), functions: Vec::new() })
+    }
+
+    /// What `tests/qemu/count.c` wrote.
+    fn read_counts(&mut self, counts: &str) -> Result<()> {
+        for line in counts.lines() {
+            let words: Vec<&str> = line.splitn(5, ' ').collect();
+            match words[..] {
+                ["call", _, instructions] => self.calls.push(instructions.parse()?),
+                ["symbol", instructions, loads, stores, name] => {
+                    let numbers = (instructions.parse()?, loads.parse()?, stores.parse()?);
+                    self.functions.push((numbers.0, numbers.1, numbers.2, name.into()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The lines that no machine may print differently.
+    fn lines(&self) -> String {
+        let lines = self.console.lines().filter(|line| !line.starts_with("cost "));
+        lines.flat_map(|line| [line, "\n"]).collect()
+    }
+
+    /// The cost of each measured call, in order.
+    pub(crate) fn costs(&self) -> Result<Vec<Cost>> {
+        let mut calls = self.calls.iter();
+        let mut costs = Vec::new();
+        for line in self.console.lines() {
+            let Some(cost) = line.strip_prefix("cost ") else { continue };
+            let words: Vec<&str> = cost.split(' ').collect();
+            let &[name, macs, scratch, stack] = &words[..] else { bail!("a strange line: {line}") };
+            let stack = stack.parse()?;
+            // A call that was refused before the layer was made took no stack and was not counted.
+            let instructions = if stack > 0 { calls.next().copied() } else { None };
+            costs.push(Cost {
+                name: name.into(),
+                macs: macs.parse()?,
+                scratch: scratch.parse()?,
+                stack,
+                instructions,
+            });
+        }
+        Ok(costs)
+    }
+}
+
+/// Compiles the plugin that counts instructions; its path.
+fn plugin() -> Result<PathBuf> {
+    let folder = crate::target().join("firmware");
+    fs::create_dir_all(&folder)?;
+    let (source, plugin) = (crate::root().join("tests/qemu/count.c"), folder.join("count.so"));
+    let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified());
+    if modified(&plugin).ok() < modified(&source).ok() {
+        let mut command = Command::new("cc");
+        command.args(["-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-shared", "-fPIC", "-o"]);
+        report::call(command.arg(&plugin).arg(&source))?;
+    }
+    Ok(plugin)
+}
+
+/// Compares a board's run with the desk's.
+fn agree(desk: &Run, board: &Run) -> Result<()> {
+    for (desk, board) in desk.lines().lines().zip(board.lines().lines()) {
+        ensure!(desk == board, "the desk prints `{desk}`, the board `{board}`");
+    }
+    let (desk_lines, board_lines) = (desk.lines().lines().count(), board.lines().lines().count());
+    ensure!(desk_lines == board_lines, "the desk prints {desk_lines} lines, the board {board_lines}");
+    ensure!(!desk.words.is_empty(), "no words to compare");
+    let pairs = desk.words.chunks(4).zip(board.words.chunks(4));
+    for (i, (desk, board)) in pairs.enumerate() {
+        ensure!(desk == board, "word {i} is {desk:02x?} on the desk and {board:02x?} on the board");
+    }
+    ensure!(desk.words.len() == board.words.len(), "the board left another number of words");
+    Ok(())
+}
+
+/// Compares what a program printed with what lies beside its source.
+fn as_written(program: Program, run: &Run) -> Result<()> {
+    let path = program.expected();
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    let bless = format!("`cargo xtask firmware --model {} --bless` rewrites it", program.name());
+    for (expected, printed) in expected.lines().zip(run.lines().lines()) {
+        ensure!(
+            expected == printed,
+            "{} says `{expected}`, the program `{printed}`; {bless}",
+            path.display()
+        );
+    }
+    ensure!(expected == run.lines(), "{} has other lines; {bless}", path.display());
+    Ok(())
+}
+
+/// The control of the panic gate: with one panic in reach the linker must name it.
+fn planted_panic_does_not_link(board: &Board) -> Result<()> {
+    let cross = Cross::new(board.target);
+    let mut command = cargo_build(board, &cross, Program::Layer, Variant::PlantedPanic)?;
+    let output = command.stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success(), "an image with a panic in it linked");
+    ensure!(
+        said.contains("undefined symbol: mha_panic_path_is_reachable")
+            || said.contains("undefined reference to `mha_panic_path_is_reachable'"),
+        "the build failed, but not for the panic:\n{said}"
+    );
+    Ok(())
+}
+
+/// Links an image, which the panic gate allows only if no panic is left, and looks for the traces
+/// that panics, formatting and allocators leave among its symbols.
+fn no_panic_no_allocator(board: &Board, program: Program) -> Result<()> {
+    let image = build(board, program, Variant::Whole)?;
+    let symbols = crate::size::symbols(&image)?;
+    ensure!(
+        symbols.iter().any(|symbol| symbol == program.measured()),
+        "the image has no symbol {}: is it stripped?",
+        program.measured()
+    );
+    let strange: Vec<_> = symbols.iter().filter(|symbol| must_not_be_linked(symbol)).collect();
+    ensure!(strange.is_empty(), "the image has {strange:?}");
+    Ok(())
+}
+
+/// Whether a symbol, mangled or not, belongs to panics, unwinding, formatting or an allocator.
+fn must_not_be_linked(symbol: &str) -> bool {
+    let name = format!("{:#}", rustc_demangle::demangle(symbol));
+    let parts = ["panic", "unwind", "alloc", "malloc", "eh_personality"];
+    parts.iter().any(|part| name.contains(part)) || name.contains("core::fmt")
+}
+
+fn print_report(board: &Board, program: Program, run: &Run) {
+    println!("{}, a {} in QEMU, {}", board.name, board.core, board.target);
+    println!("{}\n", program.name());
+    let Ok(costs) = run.costs() else { return };
+    let answers: BTreeMap<&str, &str> = run
+        .console
+        .lines()
+        .filter_map(|line| line.strip_prefix("case ")?.split_once(' '))
+        .collect();
+    println!(
+        "{:<18}{:>10}{:>9}{:>8}{:>13}{:>11}  answer",
+        "case", "MAC", "scratch", "stack", "instructions", "instr/MAC"
+    );
+    for cost in &costs {
+        let answer = answers.get(cost.name.as_str()).copied().unwrap_or_default();
+        let (instructions, each) = match cost.instructions {
+            Some(n) if answer.starts_with("ok") => {
+                (n.to_string(), format!("{:.2}", n as f64 / cost.macs as f64))
+            }
+            Some(n) => (n.to_string(), String::new()),
+            None => (String::new(), String::new()),
+        };
+        println!(
+            "{:<18}{:>10}{:>9}{:>8}{instructions:>13}{each:>11}  {answer}",
+            cost.name, cost.macs, cost.scratch, cost.stack
+        );
+    }
+}
+
+fn print_profile(run: &Run) {
+    let total: u64 = run.functions.iter().map(|f| f.0).sum();
+    println!("\n{:>12}{:>7}{:>12}{:>12}  function", "instructions", "", "loads", "stores");
+    for (instructions, loads, stores, name) in run.functions.iter().take(20) {
+        let share = 100.0 * *instructions as f64 / total as f64;
+        let name = format!("{:#}", rustc_demangle::demangle(name));
+        println!("{instructions:>12}{share:>6.1}%{loads:>12}{stores:>12}  {name}");
+    }
 }

@@ -1,0 +1,32 @@
+//! The firmware's programs, run on the desk, print what lies beside their source: the digests there
+//! pin the bits of the portable kernels for every machine. `cargo xtask firmware` compares the
+//! boards; with `--bless` it rewrites the files.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Runs a program in a folder of its own, because it leaves a file there.
+fn compare(name: &str, program: &str) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let output = Command::new(program).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{name} ended with {}", output.status);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let printed: Vec<_> = printed.lines().filter(|line| !line.starts_with("cost ")).collect();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin").join(name);
+    let expected = std::fs::read_to_string(source.with_extension("out")).unwrap();
+    for (printed, expected) in printed.iter().zip(expected.lines()) {
+        assert_eq!(*printed, expected, "{name}");
+    }
+    assert_eq!(printed.len(), expected.lines().count(), "{name}: lines");
+}
+
+#[test]
+fn layer() {
+    compare("layer", env!("CARGO_BIN_EXE_layer"));
+}
+
+#[test]
+fn attention() {
+    compare("attention", env!("CARGO_BIN_EXE_attention"));
+}
