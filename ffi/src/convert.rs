@@ -1,0 +1,244 @@
+//! How each struct becomes its twin in Rust: checked, and not a byte of it kept.
+
+use mha::{
+    Attention, Broadcast, Causal, Config, Dims, Dropout, Inputs, Mask, MultiHeadAttention, Outputs,
+    ScoresAt, Shape, WeightOrder, Weights,
+};
+
+use crate::buffer::{Buffer, Written, check};
+use crate::isa::isa;
+use crate::status::{Fault, mha_argument as A, mha_kind as K};
+use crate::types::*;
+
+/// The struct that a pointer points to.
+///
+/// # Safety
+/// If the pointer is neither null nor misaligned, the struct is there and nobody writes to it
+/// during `'a`.
+pub(crate) unsafe fn read<'a, T>(data: *const T, argument: A) -> Result<&'a T, Fault> {
+    check(data, argument)?;
+    // SAFETY: neither null nor misaligned; the rest is the caller's promise.
+    Ok(unsafe { &*data })
+}
+
+impl mha_config {
+    /// The crate's configuration, unchecked but for the order of the weights.
+    pub(crate) fn get(&self) -> Result<Config, Fault> {
+        let order = match self.weight_order {
+            0 => WeightOrder::InOut,
+            1 => WeightOrder::OutIn,
+            _ => return Err(Fault::new(K::Value, A::WeightOrder)),
+        };
+        Ok(self.sizes().weight_order(order))
+    }
+
+    /// The crate's configuration as far as sizes depend on it.
+    pub(crate) fn sizes(&self) -> Config {
+        let mha_dims { q_in, k_in, v_in, qk, v, out } = self.dims;
+        let config = Config::new(Dims { q_in, k_in, v_in, qk, v, out }).heads(self.heads);
+        if self.has_scale == 0 { config } else { config.scale(self.scale) }
+    }
+}
+
+impl mha_attention {
+    /// The crate's attention, unchecked.
+    pub(crate) fn get(&self) -> Attention {
+        let attention = Attention::new(self.heads, self.qk, self.v);
+        if self.has_scale == 0 { attention } else { attention.scale(self.scale) }
+    }
+}
+
+impl mha_shape {
+    pub(crate) fn get(self) -> Shape {
+        Shape { batch: self.batch, q_len: self.q_len, kv_len: self.kv_len }
+    }
+}
+
+impl mha_slice {
+    /// Whether the caller left it out.
+    fn is_absent(&self) -> bool {
+        self.data.is_null() && self.len == 0
+    }
+
+    /// The slice, apart from everything that the call writes.
+    ///
+    /// # Safety
+    /// If the pointer passes the checks, `len` floats are there, and nobody writes them during `'a`.
+    unsafe fn get<'a>(&self, written: &Written, argument: A) -> Result<&'a [f32], Fault> {
+        let buffer = written.apart(Buffer::new(self.data, self.len, argument)?)?;
+        // SAFETY: the caller's promise.
+        Ok(unsafe { buffer.slice() })
+    }
+}
+
+impl mha_slice_mut {
+    pub(crate) fn buffer(&self, argument: A) -> Result<Buffer<f32>, Fault> {
+        Buffer::new(self.data, self.len, argument)
+    }
+}
+
+impl mha_layer {
+    /// The crate's layer.
+    ///
+    /// # Safety
+    /// Every weight whose pointer passes the checks is as long as it says or, where it does not say,
+    /// as the configuration wants, and nobody writes it during `'a`.
+    pub(crate) unsafe fn get<'a>(
+        &self,
+        written: &Written,
+    ) -> Result<MultiHeadAttention<'a>, Fault> {
+        let config = self.config.get()?;
+        // Before a length is taken from it.
+        config.check()?;
+        let isa = isa(self.isa)?;
+        let w = &self.weights;
+        let weight = |slice: &mha_slice, needed: usize, argument: A| {
+            let len = if slice.len == 0 { needed } else { slice.len };
+            // SAFETY: the caller's promise.
+            unsafe { mha_slice { len, ..*slice }.get(written, argument) }
+        };
+        let bias = |slice: &mha_slice, needed: usize, argument: A| {
+            if slice.is_absent() { Ok(None) } else { weight(slice, needed, argument).map(Some) }
+        };
+        let weights = Weights {
+            wq: weight(&w.wq, config.wq_len(), A::Wq)?,
+            wk: weight(&w.wk, config.wk_len(), A::Wk)?,
+            wv: weight(&w.wv, config.wv_len(), A::Wv)?,
+            wo: weight(&w.wo, config.wo_len(), A::Wo)?,
+            bq: bias(&w.bq, config.dims.qk, A::Bq)?,
+            bk: bias(&w.bk, config.dims.qk, A::Bk)?,
+            bv: bias(&w.bv, config.dims.v, A::Bv)?,
+            bo: bias(&w.bo, config.dims.out, A::Bo)?,
+        };
+        Ok(MultiHeadAttention::with_isa(config, weights, isa)?)
+    }
+}
+
+/// Whether a call looks at the values.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Values {
+    /// It does.
+    Read,
+    /// Scores alone are computed.
+    Ignored,
+}
+
+impl mha_inputs {
+    /// The crate's inputs.
+    ///
+    /// # Safety
+    /// Every buffer whose pointer passes the checks is as long as it says, and nobody writes it
+    /// during `'a`.
+    pub(crate) unsafe fn get<'a>(
+        &self,
+        shape: Shape,
+        heads: usize,
+        values: Values,
+        written: &Written,
+    ) -> Result<Inputs<'a>, Fault> {
+        let sizes = [shape.batch, heads, shape.q_len, shape.kv_len];
+        // What is left out is the one before, except that no keys at all need no buffer either.
+        let keys = shape.kv_len != 0;
+        // SAFETY: the caller's promise, here and below.
+        let q = unsafe { self.q.get(written, A::Q)? };
+        let k = if keys && self.k.is_absent() {
+            q
+        } else {
+            // SAFETY: as above.
+            unsafe { self.k.get(written, A::K)? }
+        };
+        let v = if values == Values::Ignored || keys && self.v.is_absent() {
+            k
+        } else {
+            // SAFETY: as above.
+            unsafe { self.v.get(written, A::V)? }
+        };
+        let mut inputs = Inputs::new(q, k, v);
+        let bias = &self.bias;
+        if !(bias.data.is_null() && bias.len == 0) {
+            let data = written.apart(Buffer::new(bias.data, bias.len, A::Bias)?)?;
+            // SAFETY: as above.
+            let data = unsafe { data.slice() };
+            inputs = inputs.bias(Broadcast::new(data, extents(bias.extents, sizes)));
+        }
+        let mask = &self.mask;
+        if !(mask.data.is_null() && mask.len == 0) {
+            let data = written.apart(Buffer::new(mask.data, mask.len, A::Mask)?)?;
+            // SAFETY: as above.
+            let data = unsafe { data.slice() };
+            inputs = inputs.mask(Mask::bytes(data, extents(mask.extents, sizes)));
+        }
+        let causal = &self.causal;
+        match causal.mode {
+            0 => {}
+            1 => inputs = inputs.causal_from(Causal::Offset(causal.offset)),
+            2 => {
+                let offsets = Buffer::new(causal.offsets, causal.offsets_len, A::Causal)?;
+                // SAFETY: as above.
+                let offsets = unsafe { written.apart(offsets)?.slice() };
+                inputs = inputs.causal_from(Causal::PerSequence(offsets));
+            }
+            _ => return Err(Fault::new(K::Value, A::Causal)),
+        }
+        if self.dropout.p != 0.0 {
+            inputs = inputs.dropout(Dropout::new(self.dropout.p, self.dropout.seed));
+        }
+        Ok(inputs)
+    }
+}
+
+/// Puts the axis's size where an extent is left out.
+fn extents(extents: [usize; 4], sizes: [usize; 4]) -> [usize; 4] {
+    let [b, h, q, k] = extents;
+    let [batch, heads, q_len, kv_len] = sizes;
+    let or = |extent: usize, size: usize| if extent == 0 { size } else { extent };
+    [or(b, batch), or(h, heads), or(q, q_len), or(k, kv_len)]
+}
+
+impl mha_outputs {
+    /// The point at which scores are taken.
+    fn scores_at(&self) -> Result<ScoresAt, Fault> {
+        match self.scores_at {
+            0 => Ok(ScoresAt::Softmax),
+            1 => Ok(ScoresAt::Logits),
+            2 => Ok(ScoresAt::Masked),
+            _ => Err(Fault::new(K::Value, A::ScoresAt)),
+        }
+    }
+
+    /// The buffers, checked but not yet slices.
+    pub(crate) fn buffers(&self) -> Result<OutputBuffers, Fault> {
+        let wanted = !(self.scores.data.is_null() && self.scores.len == 0);
+        Ok(OutputBuffers {
+            y: self.y.buffer(A::Y)?,
+            scores: self.scores.buffer(A::Scores)?,
+            wanted,
+            at: self.scores_at()?,
+        })
+    }
+}
+
+/// The outputs before they are slices.
+pub(crate) struct OutputBuffers {
+    pub(crate) y: Buffer<f32>,
+    pub(crate) scores: Buffer<f32>,
+    wanted: bool,
+    at: ScoresAt,
+}
+
+impl OutputBuffers {
+    /// The crate's outputs.
+    ///
+    /// # Safety
+    /// The buffers are as long as they say, and nobody else touches them during `'a`.
+    pub(crate) unsafe fn get<'a>(self) -> Outputs<'a> {
+        // SAFETY: the caller's promise, here and below.
+        let outputs = Outputs::new(unsafe { self.y.slice_mut() }).scores_at(self.at);
+        if self.wanted {
+            // SAFETY: as above.
+            outputs.scores(unsafe { self.scores.slice_mut() })
+        } else {
+            outputs
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Lengths of buffers, computed by the functions that the calls use. The macros of the header are
+//! the same as constant expressions.
+
+use crate::convert::read;
+use crate::status::mha_argument as A;
+use crate::types::*;
+
+/// Floats of scratch for full speed on a call of a layer. More is no faster; less works, more
+/// slowly and with the same bits, down to `mha_min_scratch_len`. `MHA_SCRATCH_LEN` and
+/// `MHA_SCRATCH_LEN_DIMS` are the same as constant expressions.
+///
+/// @param config read during the call only.
+/// @param shape batch, q_len, kv_len of the call; the batch does not matter.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or config is NULL or misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mha_scratch_len(config: *const mha_config, shape: mha_shape) -> usize {
+    // SAFETY: a pointer that is not null points to a struct, by this function's contract.
+    let config = unsafe { read(config, A::Config) };
+    config.map_or(usize::MAX, |config| config.sizes().scratch_len(shape.get()))
+}
+
+/// The least floats of scratch with which a call of a layer works. `MHA_MIN_SCRATCH_LEN` and
+/// `MHA_MIN_SCRATCH_LEN_DIMS` are the same as constant expressions.
+///
+/// @param config read during the call only.
+/// @param shape batch, q_len, kv_len of the call; only kv_len matters.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or config is NULL or misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mha_min_scratch_len(config: *const mha_config, shape: mha_shape) -> usize {
+    // SAFETY: a pointer that is not null points to a struct, by this function's contract.
+    let config = unsafe { read(config, A::Config) };
+    config.map_or(usize::MAX, |config| config.sizes().min_scratch_len(shape.get()))
+}
+
+/// Floats of y, batch * q_len * out.
+///
+/// @param config read during the call only.
+/// @param shape batch, q_len, kv_len of the call.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or config is NULL or misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mha_y_len(config: *const mha_config, shape: mha_shape) -> usize {
+    // SAFETY: a pointer that is not null points to a struct, by this function's contract.
+    let config = unsafe { read(config, A::Config) };
+    config.map_or(usize::MAX, |config| config.sizes().y_len(shape.get()))
+}
+
+/// Floats of the scores, batch * heads * q_len * kv_len.
+///
+/// @param config read during the call only.
+/// @param shape batch, q_len, kv_len of the call.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or config is NULL or misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mha_scores_len(config: *const mha_config, shape: mha_shape) -> usize {
+    // SAFETY: a pointer that is not null points to a struct, by this function's contract.
+    let config = unsafe { read(config, A::Config) };
+    config.map_or(usize::MAX, |config| config.sizes().scores_len(shape.get()))
+}
+
+/// Floats of the four weights together.
+///
+/// @param config read during the call only.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or config is NULL or misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mha_weights_len(config: *const mha_config) -> usize {
+    // SAFETY: a pointer that is not null points to a struct, by this function's contract.
+    let config = unsafe { read(config, A::Config) };
+    config.map_or(usize::MAX, |config| config.sizes().weights_len())
+}
+
+/// Floats of the four biases together.
+///
+/// @param config read during the call only.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or config is NULL or misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mha_biases_len(config: *const mha_config) -> usize {
+    // SAFETY: a pointer that is not null points to a struct, by this function's contract.
+    let config = unsafe { read(config, A::Config) };
+    config.map_or(usize::MAX, |config| config.sizes().biases_len())
+}
+
+/// Floats of scratch for full speed on `mha_dot_product_attention`. `MHA_ATTENTION_SCRATCH_LEN` is
+/// the same as a constant expression.
+///
+/// @param attention read during the call only.
+/// @param shape batch, q_len, kv_len of the call; only q_len matters.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (attention is NULL or misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mha_attention_scratch_len(
+    attention: *const mha_attention,
+    shape: mha_shape,
+) -> usize {
+    // SAFETY: a pointer that is not null points to a struct, by this function's contract.
+    let attention = unsafe { read(attention, A::Attention) };
+    attention.map_or(usize::MAX, |attention| attention.get().scratch_len(shape.get()))
+}
+
+/// The least floats of scratch with which `mha_dot_product_attention` works, whatever the shape.
+/// `MHA_ATTENTION_MIN_SCRATCH_LEN` is the same as a constant expression.
+///
+/// @param attention read during the call only.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (attention is NULL or misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mha_attention_min_scratch_len(attention: *const mha_attention) -> usize {
+    // SAFETY: a pointer that is not null points to a struct, by this function's contract.
+    let attention = unsafe { read(attention, A::Attention) };
+    attention.map_or(usize::MAX, |attention| attention.get().min_scratch_len())
+}
+
+/// Floats of the scores of attention, batch * heads * q_len * kv_len.
+///
+/// @param attention read during the call only.
+/// @param shape batch, q_len, kv_len of the call.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or attention is NULL or
+/// misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mha_attention_scores_len(
+    attention: *const mha_attention,
+    shape: mha_shape,
+) -> usize {
+    // SAFETY: a pointer that is not null points to a struct, by this function's contract.
+    let attention = unsafe { read(attention, A::Attention) };
+    attention.map_or(usize::MAX, |attention| attention.get().scores_len(shape.get()))
+}
