@@ -47,17 +47,20 @@ pub(crate) enum Program {
     Layer,
     /// Attention without projections, on made-up inputs
     Attention,
+    /// What else of the library firmware may call
+    Rest,
 }
 
 impl Program {
     /// Every program.
-    pub(crate) const ALL: [Self; 2] = [Self::Layer, Self::Attention];
+    pub(crate) const ALL: [Self; 3] = [Self::Layer, Self::Attention, Self::Rest];
 
     /// The program's name.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Layer => "layer",
             Self::Attention => "attention",
+            Self::Rest => "rest",
         }
     }
 
@@ -66,6 +69,7 @@ impl Program {
         match self {
             Self::Layer => "measured_layer",
             Self::Attention => "measured_attention",
+            Self::Rest => "measured_scores",
         }
     }
 
@@ -186,7 +190,8 @@ pub(crate) fn lack(board: &Board) -> Option<String> {
 }
 
 fn exists(program: &str) -> bool {
-    let run = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let run =
+        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     run.is_ok_and(|status| status.success())
 }
 
@@ -203,12 +208,18 @@ pub(crate) fn build(board: &Board, program: Program, variant: Variant) -> Result
     report::call(&mut cargo_build(board, &cross, program, variant)?)?;
     // Variants and boards are built in one place: the image is kept from the next build.
     let from = cross.folder("release").join(program.name());
-    let to = folder(board, program)?.join(variant.feature().unwrap_or("whole")).with_extension("elf");
+    let to =
+        folder(board, program)?.join(variant.feature().unwrap_or("whole")).with_extension("elf");
     fs::copy(&from, &to).with_context(|| format!("no image {}", from.display()))?;
     Ok(to)
 }
 
-fn cargo_build(board: &Board, cross: &Cross, program: Program, variant: Variant) -> Result<Command> {
+fn cargo_build(
+    board: &Board,
+    cross: &Cross,
+    program: Program,
+    variant: Variant,
+) -> Result<Command> {
     let mut command = cross.cargo("build")?;
     command.args(["--quiet", "--release", "--package", "mha-firmware", "--bin", program.name()]);
     command.args(variant.feature().map(|feature| format!("--features={feature}")));
@@ -364,7 +375,16 @@ fn plugin() -> Result<PathBuf> {
     let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified());
     if modified(&plugin).ok() < modified(&source).ok() {
         let mut command = Command::new("cc");
-        command.args(["-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-shared", "-fPIC", "-o"]);
+        command.args([
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Wpedantic",
+            "-Werror",
+            "-shared",
+            "-fPIC",
+            "-o",
+        ]);
         report::call(command.arg(&plugin).arg(&source))?;
     }
     Ok(plugin)
@@ -376,7 +396,10 @@ fn agree(desk: &Run, board: &Run) -> Result<()> {
         ensure!(desk == board, "the desk prints `{desk}`, the board `{board}`");
     }
     let (desk_lines, board_lines) = (desk.lines().lines().count(), board.lines().lines().count());
-    ensure!(desk_lines == board_lines, "the desk prints {desk_lines} lines, the board {board_lines}");
+    ensure!(
+        desk_lines == board_lines,
+        "the desk prints {desk_lines} lines, the board {board_lines}"
+    );
     ensure!(!desk.words.is_empty(), "no words to compare");
     let pairs = desk.words.chunks(4).zip(board.words.chunks(4));
     for (i, (desk, board)) in pairs.enumerate() {

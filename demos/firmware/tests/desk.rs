@@ -30,3 +30,8 @@ fn layer() {
 fn attention() {
     compare("attention", env!("CARGO_BIN_EXE_attention"));
 }
+
+#[test]
+fn rest() {
+    compare("rest", env!("CARGO_BIN_EXE_rest"));
+}
