@@ -117,13 +117,16 @@ fn toolchain(target: &str) -> Option<Toolchain> {
     debian().then_some(Toolchain::Debian)
 }
 
-/// Whether Debian's rustc is new enough for this repository and brings the library's source.
+/// Whether Debian's rustc is new enough for this repository, brings the library's source and has a
+/// linker.
 fn debian() -> bool {
     let source = Path::new("/usr/lib/rustlib/src/rust/library/core/Cargo.toml");
     let version = Command::new("/usr/bin/rustc").arg("--version").output();
     let version = version.map(|v| String::from_utf8_lossy(&v.stdout).into_owned());
     let minor = version.ok().and_then(|v| v.split('.').nth(1)?.parse::<u32>().ok());
-    source.exists() && Path::new("/usr/bin/cargo").exists() && minor >= Some(89)
+    let programs = ["/usr/bin/cargo", "/usr/bin/ld.lld-22", "/usr/bin/wasm-ld-22"];
+    let programs = programs.iter().all(|program| Path::new(program).exists());
+    source.exists() && programs && minor >= Some(89)
 }
 
 /// The cargo that runs this program.

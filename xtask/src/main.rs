@@ -7,6 +7,7 @@ mod c;
 mod check;
 mod cross;
 mod demo;
+mod doors;
 mod firmware;
 mod header;
 mod report;
@@ -16,6 +17,7 @@ mod tools;
 mod wasm;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -39,8 +41,8 @@ enum Word {
     Size(size::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Word::parse() {
+fn main() -> ExitCode {
+    let result = match Word::parse() {
         Word::Demo(args) => demo::run(args),
         Word::Test(args) => test::run(args),
         Word::Check(args) => check::run(args),
@@ -48,6 +50,14 @@ fn main() -> anyhow::Result<()> {
         Word::Wasm(args) => wasm::run(args),
         Word::Firmware(args) => firmware::run(args),
         Word::Size(args) => size::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // For a person who typed something: where in this program it came up is of no use.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

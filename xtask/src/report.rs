@@ -7,15 +7,23 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::tools::Tool;
+
 /// Collects steps. One that fails does not stop those after it.
-#[derive(Default)]
 pub(crate) struct Report {
+    /// Whether what is skipped counts as failed.
+    strict: bool,
     passed: usize,
     failed: Vec<(String, String)>,
     skipped: Vec<(String, String)>,
 }
 
 impl Report {
+    /// Nothing yet.
+    pub(crate) fn new(strict: bool) -> Self {
+        Self { strict, passed: 0, failed: Vec::new(), skipped: Vec::new() }
+    }
+
     /// Carries one step out and records how it went. True when it passed.
     pub(crate) fn step(&mut self, name: &str, work: impl FnOnce() -> Result<()>) -> bool {
         eprintln!("\n── {name}");
@@ -41,15 +49,29 @@ impl Report {
         self.step(name, || call(command))
     }
 
+    /// Whether all of these are there; where one is not, `name` counts as skipped.
+    pub(crate) fn has(&mut self, name: &str, tools: &[&Tool]) -> bool {
+        let missing = tools.iter().find(|tool| !tool.found());
+        if let Some(tool) = missing {
+            self.skip(name, format!("{} missing: {}", tool.name, tool.line()));
+        }
+        missing.is_none()
+    }
+
     /// Records a step that this machine cannot take.
     pub(crate) fn skip(&mut self, name: &str, why: impl Display) {
+        if self.strict {
+            eprintln!("\n── {name}\n   FAILED: {why}");
+            self.failed.push((name.into(), why.to_string()));
+            return;
+        }
         eprintln!("\n── {name}\n   skipped: {why}");
         self.skipped.push((name.into(), why.to_string()));
     }
 
-    /// Lists what failed and what was skipped, then counts. An error when anything failed or
-    /// nothing ran.
-    pub(crate) fn finish(self) -> Result<()> {
+    /// Lists what failed and what was skipped, then counts. True when something ran and nothing
+    /// failed.
+    pub(crate) fn finish(self) -> bool {
         for (name, why) in &self.skipped {
             eprintln!("skipped: {name}: {why}");
         }
@@ -58,10 +80,7 @@ impl Report {
         }
         let (failed, skipped) = (self.failed.len(), self.skipped.len());
         println!("{} passed, {failed} failed, {skipped} skipped", self.passed);
-        if failed > 0 || self.passed == 0 {
-            std::process::exit(1);
-        }
-        Ok(())
+        failed == 0 && self.passed > 0
     }
 }
 
