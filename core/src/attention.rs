@@ -72,6 +72,33 @@ impl Queries<'_> {
         self.inputs.dropout?.row(self.batch, self.head, self.first + row)
     }
 
+    /// Whether the row may see a key.
+    fn sees(&self, row: usize, key: usize) -> bool {
+        let query = self.first + row;
+        let masked = self.inputs.mask.is_some_and(|mask| {
+            let (mask, step) = mask.row(self.batch, self.head, query);
+            mask.get(key * step) == Some(&0)
+        });
+        let excluded = self.inputs.bias.is_some_and(|bias| {
+            let (bias, step) = bias.row(self.batch, self.head, query);
+            bias.get(key * step) == Some(&f32::NEG_INFINITY)
+        });
+        self.visible(row).contains(&key) && !masked && !excluded
+    }
+
+    /// Visible keys of a row that has none above −∞ have overflowed: they get the lowest logit
+    /// there is, so that they share the row. Whether there are any.
+    fn raise_overflow(&self, row: usize, from: usize, logits: &mut [f32]) -> bool {
+        let mut any = false;
+        for (i, logit) in logits.iter_mut().enumerate() {
+            if *logit == f32::NEG_INFINITY && self.sees(row, from + i) {
+                *logit = f32::MIN;
+                any = true;
+            }
+        }
+        any
+    }
+
     /// Adds the bias to a row's logits, the first of which is key `from`, and puts −∞ where the row
     /// may not see the key.
     fn apply(&self, row: usize, from: usize, logits: &mut [f32]) {
@@ -184,7 +211,10 @@ pub(crate) fn attend<K: Kernel>(
         for (row, (top, &m)) in tops.iter_mut().zip(maxima.iter()).enumerate().take(rows) {
             let logits = tile.row(row, from - origin, count);
             see.apply(row, from, logits);
-            let (highest, lowest) = K::extremes(logits);
+            let (mut highest, mut lowest) = K::extremes(logits);
+            if highest == f32::NEG_INFINITY && see.raise_overflow(row, from, logits) {
+                (highest, lowest) = (f32::MIN, f32::MIN);
+            }
             wide |= is_wide(m, softmax::ceil(highest), lowest);
             *top = highest;
             if let Some(scores) = &mut stage {

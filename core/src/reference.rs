@@ -181,8 +181,15 @@ fn see(inputs: &Inputs<'_>, b: usize, h: usize, i: usize, logits: &mut [f32]) {
         });
         let causal = inputs.causal.as_ref();
         let unreachable = causal.is_some_and(|causal| !causal.visible(b, i, kv_len).contains(&j));
-        if masked || unreachable {
+        let excluded = inputs.bias.as_ref().is_some_and(|bias| {
+            let (bias, step) = bias.row(b, h, i);
+            bias[j * step] == f32::NEG_INFINITY
+        });
+        if masked || unreachable || excluded {
             *logit = f32::NEG_INFINITY;
+        } else if *logit == f32::NEG_INFINITY {
+            // Overflowed, which hides nothing either.
+            *logit = f32::MIN;
         }
     }
 }
