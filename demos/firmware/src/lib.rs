@@ -5,7 +5,7 @@
 //! must not differ but for the lines that begin with `cost`. `cargo xtask firmware` compares them.
 //!
 //! Nothing here may panic or format through `core::fmt`: an image in which a panic can be reached
-//! does not link. See [`panic`](mod@self) and `README.md`.
+//! does not link. The gate is in `src/panic.rs`.
 
 #![cfg_attr(target_os = "none", no_std)]
 
