@@ -16,6 +16,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cross::{self, Cross};
 use crate::report::{self, Report};
+use crate::tools::{self, Tool};
+
+/// What every word about firmware needs.
+pub(crate) const TOOLS: [&Tool; 3] = [&tools::RUST_CORTEX_M, &tools::QEMU, &tools::GCC];
 
 /// A board that QEMU has.
 pub(crate) struct Board {
@@ -139,6 +143,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     let board = board(&args.board)?;
+    tools::get(&TOOLS);
     if let Some(lack) = lack(board) {
         bail!("{} cannot run here: {lack}", board.name);
     }
@@ -182,10 +187,30 @@ pub(crate) fn test(report: &mut Report) {
             });
         }
     }
+    instructions_repeat(report);
     report.step("firmware: sizes", || {
         crate::size::print(&crate::size::measure()?);
         Ok(())
     });
+}
+
+/// Two runs must count the same.
+fn instructions_repeat(report: &mut Report) {
+    let Some(board) = BOARDS.iter().find(|board| lack(board).is_none()) else { return };
+    let name = "firmware: the same instructions every time";
+    let run = || {
+        let image = build(board, Program::Vowels, Variant::Whole)?;
+        Run::on_board(board, Program::Vowels, &image)
+    };
+    match run() {
+        Ok(first) if first.calls.is_empty() => report.skip(name, "nothing counts them here"),
+        first => {
+            report.step(name, || {
+                ensure!(first?.calls == run()?.calls, "two runs differ");
+                Ok(())
+            });
+        }
+    }
 }
 
 /// The board of a name.
@@ -199,16 +224,10 @@ pub(crate) fn lack(board: &Board) -> Option<String> {
     if !cross::available(board.target) {
         return Some(format!("no Rust for {}: {}", board.target, cross::remedy(board.target)));
     }
-    if !exists(board.qemu) {
-        return Some(format!("no {0}: apt-get install {0}", board.qemu));
+    if tools::on_path(board.qemu).is_none() {
+        return Some(format!("no {}: {}", board.qemu, tools::QEMU.line()));
     }
     None
-}
-
-fn exists(program: &str) -> bool {
-    let run =
-        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    run.is_ok_and(|status| status.success())
 }
 
 fn list() {
@@ -294,29 +313,23 @@ impl Run {
     /// Runs an image in QEMU, its instructions counted if that is possible.
     pub(crate) fn on_board(board: &Board, program: Program, image: &Path) -> Result<Self> {
         let folder = folder(board, program)?;
+        give_utterances(program, &folder)?;
         let counts = folder.join("counts.txt");
         let _ = fs::remove_file(&counts);
-        let mut command = Command::new(board.qemu);
-        command.args(board.machine);
-        command.args(["-display", "none", "-monitor", "none", "-serial", "none"]);
-        command.args(["-semihosting-config", "enable=on,target=native"]);
-        match plugin() {
-            Ok(plugin) => {
-                let mut argument = format!("{},out=counts.txt", plugin.display());
-                for name in [Some(program.measured()), program.measured_inside()] {
-                    argument.extend(name.map(|name| format!(",watch={name}")));
-                }
-                command.arg("-plugin").arg(argument);
+        let counted = plugin().and_then(|plugin| {
+            let mut argument = format!("{},out=counts.txt", plugin.display());
+            for name in [Some(program.measured()), program.measured_inside()] {
+                argument.extend(name.map(|name| format!(",watch={name}")));
             }
-            Err(error) => eprintln!("   instructions are not counted: {error:#}"),
-        }
-        command.arg("-kernel").arg(image);
-        give_utterances(program, &folder)?;
-        let mut run = Self::of(&mut command, &folder)?;
-        if let Ok(counts) = fs::read_to_string(&counts) {
-            run.read_counts(&counts)?;
-        }
-        Ok(run)
+            let mut run = Self::of(qemu(board, image).args(["-plugin", &argument]), &folder)?;
+            run.read_counts(&fs::read_to_string(&counts)?)?;
+            Ok(run)
+        });
+        // A newer QEMU refuses the plugin, another machine may lack the compiler for it.
+        counted.or_else(|error| {
+            eprintln!("   instructions are not counted: {error:#}");
+            Self::of(&mut qemu(board, image), &folder)
+        })
     }
 
     /// Runs a command in a folder, for a minute at most.
@@ -407,6 +420,16 @@ impl Run {
         }
         Ok(costs)
     }
+}
+
+/// QEMU with an image on a board.
+fn qemu(board: &Board, image: &Path) -> Command {
+    let mut command = Command::new(board.qemu);
+    command.args(board.machine);
+    command.args(["-display", "none", "-monitor", "none", "-serial", "none"]);
+    command.args(["-semihosting-config", "enable=on,target=native"]);
+    command.arg("-kernel").arg(image);
+    command
 }
 
 /// Puts the test split where the model's program looks for it, in the form that it reads.

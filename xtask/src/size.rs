@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
 
-use crate::firmware::{BOARDS, Board, Program, Run, Variant, build, count, lack, ratio};
+use crate::firmware::{BOARDS, Board, Program, Run, TOOLS, Variant, build, count, lack, ratio};
+use crate::tools;
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -21,6 +22,7 @@ pub(crate) struct Args {
 
 /// Carries the word out.
 pub(crate) fn run(args: Args) -> Result<()> {
+    tools::get(&TOOLS);
     let rows = measure()?;
     print(&rows);
     if let Some(path) = args.json {
