@@ -3,12 +3,12 @@
 mod bits;
 mod package;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use crate::report::{Report, call};
+use crate::report::{Report, call, output};
 use crate::tools;
 
 use package::Package;
@@ -77,12 +77,26 @@ fn tests() -> Result<Vec<PathBuf>> {
 }
 
 /// Compiles tests/wasm/types as a user's own files, strictly, with the package installed beside
-/// them, and runs the example among them.
+/// them, and runs the example among them. It is the example of README.md.
 fn types(package: &Package) -> Result<()> {
+    let sources = crate::root().join("tests/wasm/types");
     let folder = crate::target().join("npm/types");
     package::fresh(&folder)?;
-    package::copy(&crate::root().join("tests/wasm/types"), &folder)?;
+    package::copy(&sources, &folder)?;
     package::copy(&package.folder, &folder.join("node_modules/mha"))?;
     call(Command::new(tools::npm(package::TYPESCRIPT, "tsc")?).arg("--project").arg(&folder))?;
-    call(Command::new("node").arg(folder.join("out/example.js")))
+
+    let printed = output(Command::new("node").arg(folder.join("out/example.js")))?;
+    let expected = read_to_string(&sources.join("example.out"))?;
+    ensure!(printed == expected, "example.ts prints\n{printed}and not\n{expected}");
+    let readme = crate::root().join("README.md");
+    if readme.exists() {
+        let block = format!("```ts\n{}```", read_to_string(&sources.join("example.ts"))?);
+        ensure!(read_to_string(&readme)?.contains(&block), "README.md does not show example.ts");
+    }
+    Ok(())
+}
+
+fn read_to_string(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }

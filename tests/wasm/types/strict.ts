@@ -64,8 +64,9 @@ export async function allowed(): Promise<void> {
   mha.dotProductAttention({ dims: 8, heads: 2, q, k, v, mask: "causal" });
   mha.dotProductAttention({ dims: { qk: 8, v: 4 }, q, scale: 1 });
   same<Same<ReturnType<typeof mha.dotProductAttentionScores>, Float32Array>>();
-  const code: ErrorCode = ErrorCode.Detached;
-  same<Same<typeof code, ErrorCode>>();
+  const codes: ErrorCode[] = [ErrorCode.Detached, 65];
+  same<Same<typeof ErrorCode.Detached, 65>>();
+  console.log(codes);
 }
 
 export function refused(mha: Mha, layer: Layer): void {
@@ -74,6 +75,8 @@ export function refused(mha: Mha, layer: Layer): void {
   mha.layer({ dims: 8, weights: { wq: q, wk: q, wv: q } });
   // @ts-expect-error: a width is missing
   mha.layer({ dims: { in: 8, qk: 8, out: 8 }, weights });
+  // @ts-expect-error: two forms in one
+  mha.layer({ dims: { in: 8, qkv: 8, v: 8, out: 8 }, weights });
   // @ts-expect-error: two forms in one
   mha.layer({ dims: { in: 8, qkv: 8, qIn: 8, out: 8 }, weights });
   // @ts-expect-error: no such order
@@ -96,6 +99,9 @@ export function refused(mha: Mha, layer: Layer): void {
   layer.forward({ q, scores: true, scoresAt: "capped" });
   // @ts-expect-error: no scores were asked for
   layer.forward({ q }).scores.length;
+  // @ts-expect-error: no such number
+  const code: ErrorCode = 8;
+  console.log(code);
   // @ts-expect-error: read-only
   layer.heads = 4;
 }
