@@ -18,6 +18,8 @@ pub(crate) struct Tool {
     pub(crate) name: &'static str,
     purpose: &'static str,
     found: fn() -> bool,
+    /// The target of Rust that it is, for rustup; Debian's Rust builds any.
+    target: Option<&'static str>,
     debian: &'static [&'static str],
     /// The line for macOS; by Homebrew where it has the program.
     mac: &'static str,
@@ -38,6 +40,7 @@ pub(crate) const GCC: Tool = Tool {
     name: "gcc and g++",
     purpose: "builds the C and C++ test programs",
     found: || on_path("gcc").is_some() && on_path("g++").is_some(),
+    target: None,
     debian: &["gcc", "g++", "libc6-dev"],
     mac: "xcode-select --install",
 };
@@ -47,6 +50,7 @@ pub(crate) const CLANG: Tool = Tool {
     name: "clang",
     purpose: "builds the C and C++ test programs a second time",
     found: || clang("clang").is_some() && clang("clang++").is_some(),
+    target: None,
     debian: &["clang-22", "libclang-rt-22-dev"],
     mac: "xcode-select --install",
 };
@@ -56,6 +60,7 @@ pub(crate) const LLVM: Tool = Tool {
     name: "LLVM's nm, objcopy, size and readelf",
     purpose: "look into object files and images",
     found: || ["nm", "objcopy", "size", "readelf"].iter().all(|tool| llvm(tool).is_some()),
+    target: None,
     debian: &["llvm-22"],
     mac: "brew install llvm",
 };
@@ -65,6 +70,7 @@ pub(crate) const VALGRIND: Tool = Tool {
     name: "valgrind",
     purpose: "looks for memory errors in the C test programs",
     found: || on_path("valgrind").is_some(),
+    target: None,
     debian: &["valgrind", "libc6-dbg"],
     mac: "valgrind does not run on macOS",
 };
@@ -74,8 +80,9 @@ pub(crate) const RUST_WASM: Tool = Tool {
     name: "Rust for wasm32-unknown-unknown",
     purpose: "builds the JavaScript package",
     found: || cross::available(WASM),
-    debian: RUST_WEB,
-    mac: "rustup target add wasm32-unknown-unknown",
+    target: Some(WASM),
+    debian: &[],
+    mac: "",
 };
 
 /// Rust for Cortex-M.
@@ -83,8 +90,9 @@ pub(crate) const RUST_CORTEX_M: Tool = Tool {
     name: "Rust for thumbv7em-none-eabihf",
     purpose: "builds the firmware demo",
     found: || cross::available(CORTEX_M4F),
-    debian: RUST_WEB,
-    mac: "rustup target add thumbv7em-none-eabihf",
+    target: Some(CORTEX_M4F),
+    debian: &[],
+    mac: "",
 };
 
 /// Rust for 64-bit Arm under Linux, and what runs its programs elsewhere.
@@ -95,15 +103,8 @@ pub(crate) const RUST_AARCH64: Tool = Tool {
         let programs = ["qemu-aarch64", "aarch64-linux-gnu-gcc"];
         cross::available(AARCH64) && programs.iter().all(|program| on_path(program).is_some())
     },
-    debian: &[
-        "rustc-web",
-        "cargo-web",
-        "rust-web-src",
-        "lld-22",
-        "qemu-user",
-        "gcc-aarch64-linux-gnu",
-        "libc6-dev-arm64-cross",
-    ],
+    target: Some(AARCH64),
+    debian: &["qemu-user", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
     mac: "qemu's user mode does not run on macOS",
 };
 
@@ -112,6 +113,7 @@ pub(crate) const NODE: Tool = Tool {
     name: "Node and npm",
     purpose: "run the JavaScript package and get its build tools",
     found: || node_version() >= Some(18) && on_path("npm").is_some(),
+    target: None,
     debian: &["nodejs", "npm"],
     mac: "brew install node",
 };
@@ -121,6 +123,7 @@ pub(crate) const QEMU: Tool = Tool {
     name: "qemu-system-arm",
     purpose: "runs the firmware demo",
     found: || on_path("qemu-system-arm").is_some(),
+    target: None,
     debian: &["qemu-system-arm"],
     mac: "brew install qemu",
 };
@@ -131,6 +134,7 @@ pub(crate) const ARM_GCC: Tool = Tool {
     name: "arm-none-eabi-gcc",
     purpose: "checks the header with the firmware engineers' compiler",
     found: || on_path("arm-none-eabi-gcc").is_some(),
+    target: None,
     debian: &["gcc-arm-none-eabi", "libnewlib-arm-none-eabi", "libstdc++-arm-none-eabi-newlib"],
     mac: "brew install --cask gcc-arm-embedded",
 };
@@ -143,14 +147,29 @@ impl Tool {
 
     /// The line that gets it on this machine.
     pub(crate) fn line(&self) -> String {
-        if is_debian() {
-            let sudo = if is_root() { "" } else { "sudo " };
-            format!("{sudo}apt-get install -y --no-install-recommends {}", self.debian.join(" "))
-        } else if cfg!(target_os = "macos") || self.mac.starts_with("rustup") {
-            self.mac.into()
-        } else {
-            format!("install what Debian calls {}", self.debian.join(" "))
+        let mut lines = Vec::new();
+        // Without root, or without Debian, rustup is the way to a target.
+        let rustup = self.target.filter(|_| !(is_debian() && (is_root() || !has_rustup())));
+        if let Some(target) = rustup {
+            lines.push(cross::remedy(target));
         }
+        let packages = if rustup.is_some() { self.debian.to_vec() } else { self.packages() };
+        if is_debian() && !packages.is_empty() {
+            let sudo = if is_root() { "" } else { "sudo " };
+            let packages = packages.join(" ");
+            lines.push(format!("{sudo}apt-get install -y --no-install-recommends {packages}"));
+        } else if cfg!(target_os = "macos") && !self.mac.is_empty() {
+            lines.push(self.mac.into());
+        } else if !packages.is_empty() {
+            lines.push(format!("install what Debian calls {}", packages.join(" ")));
+        }
+        lines.join(" && ")
+    }
+
+    /// All that it takes on Debian.
+    fn packages(&self) -> Vec<&'static str> {
+        let rust = if self.target.is_some() { RUST_WEB } else { &[] };
+        [rust, self.debian].concat()
     }
 }
 
@@ -164,7 +183,7 @@ pub(crate) fn get(tools: &[&Tool]) {
         eprintln!("missing: {} ({}): {}", tool.name, tool.purpose, tool.line());
     }
     if is_debian() && is_root() {
-        let packages = missing.iter().flat_map(|tool| tool.debian).copied().collect();
+        let packages = missing.iter().flat_map(|tool| tool.packages()).collect();
         if let Err(error) = install(packages) {
             eprintln!("{error:#}");
         }
@@ -234,6 +253,10 @@ fn node_version() -> Option<u32> {
 
 fn is_debian() -> bool {
     Path::new("/etc/debian_version").exists() && on_path("apt-get").is_some()
+}
+
+fn has_rustup() -> bool {
+    on_path("rustup").is_some()
 }
 
 fn is_root() -> bool {
