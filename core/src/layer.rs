@@ -2,13 +2,17 @@
 
 use core::ops::Range;
 
-use crate::attention::{Head, Queries, attend};
+use crate::attention::{Head, Queries, add_scores, attend};
+use crate::cache::{Cache, Store, StoreMut, Turn, positions};
 use crate::call::{Inputs, Outputs, ScoresAt, Weights};
-use crate::dims::{Config, MAX_ELEMENTS, Shape, WeightOrder};
+use crate::dims::{Attention, Config, Dims, MAX_ELEMENTS, Shape, WeightOrder};
 use crate::error::{Argument, Error};
 use crate::kernel::{Columns, Isa, Kernel, Matrix, MatrixMut, Start, Task};
-use crate::plan::{Parts, Plan, Sizes, exact, take};
+use crate::mask::Causal;
+use crate::options::{Options, Rules, Select};
+use crate::plan::{Parts, Plan, Sizes, TileParts, exact, take};
 use crate::softmax::{BLOCK, query_scale};
+use crate::transform::{Features, Side, transform, transforms};
 
 /// Multi-head attention with its four projections: Flux's `MultiHeadAttention`.
 ///
@@ -98,10 +102,10 @@ impl<'w> MultiHeadAttention<'w> {
     /// assert_eq!(y, [3.0, 6.0]);
     /// # Ok::<(), mha::Error>(())
     /// ```
-    pub fn forward(
+    pub fn forward<R: Rules>(
         &self,
         shape: Shape,
-        inputs: Inputs<'_>,
+        inputs: Inputs<'_, R>,
         outputs: Outputs<'_>,
         scratch: &mut [f32],
     ) -> Result<(), Error> {
@@ -117,11 +121,11 @@ impl<'w> MultiHeadAttention<'w> {
     ///
     /// # Errors
     /// Those of [`MultiHeadAttention::forward`], and [`Error::Range`] for rows that there are not.
-    pub fn forward_rows(
+    pub fn forward_rows<R: Rules>(
         &self,
         shape: Shape,
         rows: Range<usize>,
-        inputs: Inputs<'_>,
+        inputs: Inputs<'_, R>,
         outputs: Outputs<'_>,
         scratch: &mut [f32],
     ) -> Result<(), Error> {
@@ -129,17 +133,206 @@ impl<'w> MultiHeadAttention<'w> {
         let sizes = Sizes::of_layer(&self.config, shape);
         let plan = Plan::fit(&sizes, scratch.len())?;
         let parts = plan.carve(&sizes, scratch);
-        let Self { config, weights, isa } = *self;
-        isa.run(Forward { config, weights, shape, rows, inputs, outputs, plan, parts });
+        let call = Call { layer: self, shape, inputs, natural: 0 };
+        self.isa.run(Forward { call, rows, outputs, plan, parts });
+        Ok(())
+    }
+
+    /// Projects keys and values and appends them to a cache: keys `[batch, n, k_in]`, values
+    /// `[batch, n, v_in]`; n follows from their length. `rules` is [`Plain`](crate::Plain), or
+    /// [`&Options`](crate::Options) where keys are to be normalised or rotated.
+    ///
+    /// Appending n positions at once or one by one leaves the same bits in the cache.
+    ///
+    /// # Errors
+    /// [`Error::Length`] naming `k` or `v`, [`Error::Value`] for a cache of another layer's sizes,
+    /// [`Error::CacheFull`]. Nothing has been written then.
+    pub fn append<R: Rules>(
+        &self,
+        cache: &mut Cache<'_>,
+        k: &[f32],
+        v: &[f32],
+        rules: R,
+    ) -> Result<(), Error> {
+        self.check_cache(cache)?;
+        let (dims, batch) = (&self.config.dims, cache.config().batch);
+        let n = positions(k.len(), batch, dims.k_in)?;
+        exact(Argument::V, v.len(), (batch * n).saturating_mul(dims.v_in))?;
+        if let Some(options) = rules.options() {
+            // Lengths and segments belong to the attending, not to the appending.
+            let options = Options { norm: options.norm, rope: options.rope, ..Options::new() };
+            options.check(&self.config.attention, Shape::new(batch, 0, n))?;
+        }
+        let first = cache.grow(n)?;
+        self.isa.run(Append { layer: self, cache, k, v, n, first, rules });
+        Ok(())
+    }
+
+    /// Attends `q_len` queries a sequence, `[batch, q_len, q_in]`, over a cache. `y` is
+    /// `[batch, q_len, out]`; scores, if asked for, are `[batch, heads, q_len, stored]` with
+    /// [`Cache::stored`] columns. Masks and biases count the keys by their positions, up to
+    /// [`Cache::len`].
+    ///
+    /// Where nothing else is said the last query stands at the last position, so a causal call gives
+    /// after each append what [`MultiHeadAttention::forward`] gives for the whole, bit for bit.
+    /// `scratch` needs [`Config::cached_scratch_len`] floats for full speed and works down to
+    /// [`Config::min_cached_scratch_len`], whatever the cache holds.
+    ///
+    /// # Errors
+    /// Those of [`MultiHeadAttention::forward`], [`Error::Value`] for a cache of another layer's
+    /// sizes, [`Error::Conflict`] for scores of an earlier stage from a ring that has gone round.
+    pub fn attend<R: Rules>(
+        &self,
+        cache: &Cache<'_>,
+        q_len: usize,
+        inputs: Inputs<'_, R>,
+        outputs: Outputs<'_>,
+        scratch: &mut [f32],
+    ) -> Result<(), Error> {
+        self.check_cache(cache)?;
+        // A cache may be a ring, which the plain driver does not know.
+        let none = Options::new();
+        let inputs = inputs.options(inputs.rules.options().unwrap_or(&none));
+        let (dims, batch) = (&self.config.dims, cache.config().batch);
+        let shape = Shape::new(batch, q_len, cache.len());
+        let rows = 0..shape.queries();
+        check_rows(shape, &rows)?;
+        exact(Argument::Q, inputs.q.len(), rows.len().saturating_mul(dims.q_in))?;
+        exact(Argument::Y, outputs.y.len(), rows.len().saturating_mul(dims.out))?;
+        let attention = &self.config.attention;
+        check_attention(shape, cache.stored(), attention, rows.len(), &inputs, &outputs)?;
+        let sizes = Sizes::of_cached(&self.config, q_len);
+        if sizes.overflow() {
+            return Err(Error::TooLarge { argument: Argument::Shape });
+        }
+        let plan = Plan::fit(&sizes, scratch.len())?;
+        let parts = plan.carve(&sizes, scratch);
+        let natural = (cache.len() as isize).saturating_sub_unsigned(q_len);
+        let call = Call { layer: self, shape, inputs, natural };
+        self.isa.run(Attend { call, cache, outputs, plan, parts });
+        Ok(())
+    }
+
+    /// Computes sequences of different lengths that lie one after another without padding: sequence
+    /// i has the queries `q_starts[i] .. q_starts[i + 1]` and the keys
+    /// `kv_starts[i] .. kv_starts[i + 1]` (`cu_seqlens` elsewhere). `y` is `[queries, out]`; scores,
+    /// if asked for, are for each sequence in order `[heads, its queries, its keys]`.
+    ///
+    /// The causal rule and the options apply to each sequence by itself. `scratch` is that of the
+    /// longest sequence as a batch of one.
+    ///
+    /// # Errors
+    /// Those of [`MultiHeadAttention::forward`]; [`Error::Range`] naming [`Argument::Rows`] for
+    /// starts that fall or end past the inputs; [`Error::Conflict`] for what is given per batch:
+    /// a mask, a bias, lengths, segments or offsets per sequence.
+    pub fn forward_packed<R: Rules>(
+        &self,
+        q_starts: &[usize],
+        kv_starts: &[usize],
+        inputs: Inputs<'_, R>,
+        outputs: Outputs<'_>,
+        scratch: &mut [f32],
+    ) -> Result<(), Error> {
+        let Dims { q_in, k_in, v_in, out, .. } = self.config.dims;
+        self.check_packed(q_starts, kv_starts, &inputs, &outputs, scratch.len())?;
+        let heads = inputs.rules.options().map_or(Select::All, |options| options.scores);
+        let heads = heads.heads(self.config.attention.heads);
+        let with_scores = outputs.scores.is_some();
+        let (mut y, mut scores) = (outputs.y, outputs.scores.unwrap_or_default());
+        for (q, kv) in windows(q_starts).zip(windows(kv_starts)) {
+            let shape = Shape::new(1, q.len(), kv.len());
+            let here = Inputs {
+                q: rows(inputs.q, q.start, q.len(), q_in),
+                k: rows(inputs.k, kv.start, kv.len(), k_in),
+                v: rows(inputs.v, kv.start, kv.len(), v_in),
+                ..inputs
+            };
+            let mut outputs_here = Outputs::new(take(&mut y, q.len() * out)).scores_at(outputs.scores_at);
+            let scores_here = take(&mut scores, heads * q.len() * kv.len());
+            if with_scores {
+                outputs_here = outputs_here.scores(scores_here);
+            }
+            self.forward(shape, here, outputs_here, scratch)?;
+        }
+        Ok(())
+    }
+
+    fn check_packed<R: Rules>(
+        &self,
+        q_starts: &[usize],
+        kv_starts: &[usize],
+        inputs: &Inputs<'_, R>,
+        outputs: &Outputs<'_>,
+        scratch: usize,
+    ) -> Result<(), Error> {
+        let conflict = |other| Err(Error::Conflict { argument: Argument::Rows, other });
+        if inputs.mask.is_some() {
+            return conflict(Argument::Mask);
+        }
+        if inputs.bias.is_some() {
+            return conflict(Argument::Bias);
+        }
+        if matches!(inputs.causal, Some(Causal::PerSequence(_))) {
+            return conflict(Argument::Causal);
+        }
+        if let Some(options) = inputs.rules.options() {
+            if options.lens.is_some() {
+                return conflict(Argument::Lens);
+            }
+            if options.segments.is_some() {
+                return conflict(Argument::Segments);
+            }
+            if options.lse.is_some() {
+                return conflict(Argument::Lse);
+            }
+            if matches!(options.offset, Some(Causal::PerSequence(_))) {
+                return conflict(Argument::Causal);
+            }
+        }
+        let count = q_starts.len();
+        if kv_starts.len() != count {
+            let got = kv_starts.len();
+            return Err(Error::Length { argument: Argument::Rows, needed: count, got });
+        }
+        let Dims { q_in, k_in, v_in, out, .. } = self.config.dims;
+        for starts in [q_starts, kv_starts] {
+            if let Some(pair) = starts.array_windows().find(|[a, b]| a > b) {
+                return Err(Error::Range { argument: Argument::Rows, len: pair[0], end: pair[1] });
+            }
+        }
+        let last = |starts: &[usize]| starts.last().copied().unwrap_or(0);
+        let queries = last(q_starts) - q_starts.first().copied().unwrap_or(0);
+        exact(Argument::Q, inputs.q.len(), last(q_starts).saturating_mul(q_in))?;
+        exact(Argument::K, inputs.k.len(), last(kv_starts).saturating_mul(k_in))?;
+        exact(Argument::V, inputs.v.len(), last(kv_starts).saturating_mul(v_in))?;
+        exact(Argument::Y, outputs.y.len(), queries.saturating_mul(out))?;
+        let mut all = 0usize;
+        for (q, kv) in windows(q_starts).zip(windows(kv_starts)) {
+            let shape = Shape::new(1, q.len(), kv.len());
+            let sizes = Sizes::of_layer(&self.config, shape);
+            Plan::fit(&sizes, scratch)?;
+            if let Some(options) = inputs.rules.options() {
+                options.check(&self.config.attention, shape)?;
+            }
+            all = all.saturating_add(q.len().saturating_mul(kv.len()));
+        }
+        if let Some(dropout) = &inputs.dropout {
+            dropout.check()?;
+        }
+        if let Some(scores) = outputs.scores.as_deref() {
+            let select = inputs.rules.options().map_or(Select::All, |options| options.scores);
+            let heads = select.heads(self.config.attention.heads);
+            exact(Argument::Scores, scores.len(), all.saturating_mul(heads))?;
+        }
         Ok(())
     }
 
     /// Everything that can be wrong with a call but its scratch.
-    pub(crate) fn check(
+    pub(crate) fn check<R: Rules>(
         &self,
         shape: Shape,
         rows: &Range<usize>,
-        inputs: &Inputs<'_>,
+        inputs: &Inputs<'_, R>,
         outputs: &Outputs<'_>,
     ) -> Result<(), Error> {
         let dims = &self.config.dims;
@@ -148,12 +341,22 @@ impl<'w> MultiHeadAttention<'w> {
         exact(Argument::V, inputs.v.len(), shape.keys().saturating_mul(dims.v_in))?;
         check_rows(shape, rows)?;
         exact(Argument::Y, outputs.y.len(), rows.len().saturating_mul(dims.out))?;
-        let heads = self.config.attention.heads;
-        check_attention(shape, heads, rows.len(), inputs, outputs.scores.as_deref())?;
+        let attention = &self.config.attention;
+        check_attention(shape, shape.kv_len, attention, rows.len(), inputs, outputs)?;
         if Sizes::of_layer(&self.config, shape).overflow() {
             return Err(Error::TooLarge { argument: Argument::Shape });
         }
         Ok(())
+    }
+
+    fn check_cache(&self, cache: &Cache<'_>) -> Result<(), Error> {
+        let (a, b) = (&self.config.attention, cache.attention());
+        let widths = |a: &Attention| (a.kv_heads, a.head_qk(), a.head_v());
+        if widths(a) == widths(b) {
+            Ok(())
+        } else {
+            Err(Error::Value { argument: Argument::Cache })
+        }
     }
 }
 
@@ -169,16 +372,18 @@ pub(crate) fn check_rows(shape: Shape, rows: &Range<usize>) -> Result<(), Error>
     Ok(())
 }
 
-/// Checks what a call with and without projections has in common.
-pub(crate) fn check_attention(
+/// Checks what a call with and without projections has in common. `columns` is the last axis of the
+/// scores.
+pub(crate) fn check_attention<R: Rules>(
     shape: Shape,
-    heads: usize,
+    columns: usize,
+    attention: &Attention,
     rows: usize,
-    inputs: &Inputs<'_>,
-    scores: Option<&[f32]>,
+    inputs: &Inputs<'_, R>,
+    outputs: &Outputs<'_>,
 ) -> Result<(), Error> {
     let Shape { batch, q_len, kv_len } = shape;
-    let sizes = [batch, heads, q_len, kv_len];
+    let sizes = [batch, attention.heads, q_len, kv_len];
     if let Some(bias) = &inputs.bias {
         bias.check(Argument::Bias, sizes)?;
     }
@@ -191,225 +396,395 @@ pub(crate) fn check_attention(
     if let Some(dropout) = &inputs.dropout {
         dropout.check()?;
     }
-    if let Some(scores) = scores {
-        let needed = rows.saturating_mul(heads).saturating_mul(kv_len);
+    let mut heads = attention.heads;
+    if let Some(options) = inputs.rules.options() {
+        options.check(attention, shape)?;
+        heads = options.scores.heads(heads);
+        let softmax = outputs.scores_at == ScoresAt::Softmax;
+        if outputs.scores.is_some() && !softmax && (options.scores == Select::Mean || columns != kv_len) {
+            return Err(Error::Conflict { argument: Argument::Scores, other: Argument::Cache });
+        }
+    }
+    if let Some(scores) = outputs.scores.as_deref() {
+        let needed = rows.saturating_mul(heads).saturating_mul(columns);
         exact(Argument::Scores, scores.len(), needed)?;
     }
     Ok(())
 }
 
-/// A checked call.
-struct Forward<'a> {
-    config: Config,
-    weights: Weights<'a>,
+/// What all the work of a call has in common, checked.
+#[derive(Clone, Copy)]
+struct Call<'a, R> {
+    layer: &'a MultiHeadAttention<'a>,
     shape: Shape,
+    inputs: Inputs<'a, R>,
+    /// Position of the first query where nothing else is said.
+    natural: isize,
+}
+
+/// Projects everything and attends.
+struct Forward<'a, R> {
+    call: Call<'a, R>,
     rows: Range<usize>,
-    inputs: Inputs<'a>,
     outputs: Outputs<'a>,
     plan: Plan,
     parts: Parts<'a>,
 }
 
-impl Task for Forward<'_> {
+impl<R: Rules> Task for Forward<'_, R> {
     type Output = ();
 
     fn run<K: Kernel>(self) {
-        let Self { config, weights, shape, rows, inputs, outputs, plan, mut parts } = self;
-        let heads = config.attention.heads;
-        let (mut y, mut scores) = (outputs.y, outputs.scores.unwrap_or_default());
+        let Self { call, rows: all_rows, outputs, plan, mut parts } = self;
+        let Config { dims, attention, .. } = call.layer.config;
+        let Shape { kv_len, .. } = call.shape;
+        let mut outputs = Rest::new(outputs);
         // 1. Sequences.
-        for (batch, queries) in sequences(shape, rows) {
-            let y_here = take(&mut y, queries.len() * config.dims.out);
-            let scores_here = take(&mut scores, heads * queries.len() * shape.kv_len);
-            let item = Item {
-                config: &config,
-                weights: &weights,
-                inputs: &inputs,
-                shape,
-                batch,
-                queries,
-                scores_at: outputs.scores_at,
-            };
+        for (batch, queries) in sequences(call.shape, all_rows) {
+            let mut item = outputs.item(&call, batch, queries, kv_len);
             // 2. Groups of heads.
-            let mut head = 0;
-            while head < heads {
-                let group = head..heads.min(head + plan.group);
-                item.project_keys_and_values::<K>(&group, &mut parts);
-                item.attend_group::<K>(&group, &plan, &mut parts, y_here, scores_here);
-                head = group.end;
+            for group in groups(attention.kv_heads, plan.group) {
+                let count = group.len();
+                let mut store = StoreMut {
+                    keys: parts.keys,
+                    values: parts.values,
+                    key_features: count * attention.head_qk(),
+                    value_features: count * attention.head_v(),
+                };
+                let k = rows(call.inputs.k, batch * kv_len, kv_len, dims.k_in);
+                let v = rows(call.inputs.v, batch * kv_len, kv_len, dims.v_in);
+                let rules = call.inputs.rules;
+                project::<K, R>(call.layer, &group, k, v, rules, 0, 0, &mut store);
+                let store = Store {
+                    key_features: store.key_features,
+                    value_features: store.value_features,
+                    keys: parts.keys,
+                    values: parts.values,
+                    first_head: group.start,
+                    turn: Turn::NONE,
+                    kv_len,
+                };
+                item.attend_group::<K>(&group, &store, &plan, parts.queries, parts.mixed, &mut parts.tile);
             }
         }
     }
 }
 
-/// The queries of one sequence.
-struct Item<'a> {
-    config: &'a Config,
-    weights: &'a Weights<'a>,
-    inputs: &'a Inputs<'a>,
-    shape: Shape,
-    batch: usize,
-    queries: Range<usize>,
+/// Attends over a cache.
+struct Attend<'a, 'c, R> {
+    call: Call<'a, R>,
+    cache: &'a Cache<'c>,
+    outputs: Outputs<'a>,
+    plan: Plan,
+    parts: Parts<'a>,
+}
+
+impl<R: Rules> Task for Attend<'_, '_, R> {
+    type Output = ();
+
+    fn run<K: Kernel>(self) {
+        let Self { call, cache, outputs, plan, mut parts } = self;
+        let gone = cache.gone();
+        let mut outputs = Rest::new(outputs);
+        for (batch, queries) in sequences(call.shape, 0..call.shape.queries()) {
+            let mut item = outputs.item(&call, batch, queries, cache.stored());
+            item.gone = (gone.start, gone.end);
+            for group in groups(call.layer.config.attention.kv_heads, plan.group) {
+                let store = cache.store(batch);
+                item.attend_group::<K>(&group, &store, &plan, parts.queries, parts.mixed, &mut parts.tile);
+            }
+        }
+    }
+}
+
+/// Projects keys and values into a cache.
+struct Append<'a, 'c, R> {
+    layer: &'a MultiHeadAttention<'a>,
+    cache: &'a mut Cache<'c>,
+    k: &'a [f32],
+    v: &'a [f32],
+    n: usize,
+    /// Position of the first one.
+    first: usize,
+    rules: R,
+}
+
+impl<R: Rules> Task for Append<'_, '_, R> {
+    type Output = ();
+
+    fn run<K: Kernel>(self) {
+        let Self { layer, cache, k, v, n, first, rules } = self;
+        let Config { dims, attention, .. } = layer.config;
+        for batch in 0..cache.config().batch {
+            let mut done = 0;
+            while done < n {
+                // Positions that lie one after another: up to the turn of a ring.
+                let count = (n - done).min(cache.run(first + done));
+                let slot = cache.slot(first + done);
+                let k = rows(k, batch * n + done, count, dims.k_in);
+                let v = rows(v, batch * n + done, count, dims.v_in);
+                let mut store = cache.store_mut(batch);
+                let all = 0..attention.kv_heads;
+                project::<K, R>(layer, &all, k, v, rules, slot, first + done, &mut store);
+                done += count;
+            }
+        }
+    }
+}
+
+/// Projects the keys and values of some heads into a store, the first of them at `slot`; its
+/// position is `position`.
+fn project<K: Kernel, R: Rules>(
+    layer: &MultiHeadAttention<'_>,
+    heads: &Range<usize>,
+    k: &[f32],
+    v: &[f32],
+    rules: R,
+    slot: usize,
+    position: usize,
+    store: &mut StoreMut<'_>,
+) {
+    let MultiHeadAttention { config, weights, .. } = layer;
+    let Config { dims, attention, weight_order: order } = *config;
+    let d = attention.head_qk();
+    let n = k.len() / dims.k_in.max(1);
+
+    // Keys are wanted with positions side by side: the transposed product, Wkᵀ · kᵀ. A first block
+    // that is begun already is filled by itself, so that the others start with theirs.
+    let mine = features(heads, d);
+    let outputs = attention.key_features();
+    let wk = Weight { data: weights.wk, inputs: dims.k_in, outputs, order };
+    let bias = weights.bk.and_then(|bias| bias.get(mine.clone()));
+    let mut done = 0;
+    while done < n {
+        let (block, place) = ((slot + done) / BLOCK, (slot + done) % BLOCK);
+        let count = if place == 0 { n - done } else { (n - done).min(BLOCK - place) };
+        let at = block * store.key_features * BLOCK + place;
+        let mut keys = MatrixMut {
+            data: store.keys.get_mut(at..).unwrap_or_default(),
+            rows: mine.len(),
+            columns: count,
+            row_stride: BLOCK,
+            block_stride: store.key_features * BLOCK,
+        };
+        let k = Columns::strided(rows(k, done, count, dims.k_in), dims.k_in, count, 1, dims.k_in);
+        let start = bias.map_or(Start::Zero, Start::Rows);
+        K::product(wk.transposed(&mine), k, &mut keys, start, None);
+        done += count;
+    }
+    if let Some(options) = rules.options().filter(|options| transforms(options)) {
+        let first = options.rope.and_then(|rope| rope.k_offset).unwrap_or(position);
+        for i in 0..n {
+            let (block, place) = ((slot + i) / BLOCK, (slot + i) % BLOCK);
+            for head in 0..heads.len() {
+                let at = (block * store.key_features + head * d) * BLOCK + place;
+                let mut key = Features { data: store.keys, at, stride: BLOCK, count: d };
+                transform(options, Side::Key, first.saturating_add(i), &mut key);
+            }
+        }
+    }
+
+    let mine = features(heads, attention.head_v());
+    let outputs = attention.value_features();
+    let wv = Weight { data: weights.wv, inputs: dims.v_in, outputs, order };
+    let bias = weights.bv.and_then(|bias| bias.get(mine.clone()));
+    let data = store.values.get_mut(slot * store.value_features..).unwrap_or_default();
+    let mut values = MatrixMut::row_major(data, n, mine.len(), store.value_features);
+    let start = bias.map_or(Start::Zero, Start::Columns);
+    let v = row_major(v, n, dims.v_in);
+    K::product(v, wv.columns(0..dims.v_in, &mine), &mut values, start, None);
+}
+
+/// Outputs of which sequences are cut off one after another.
+struct Rest<'a> {
+    y: &'a mut [f32],
+    scores: Option<&'a mut [f32]>,
     scores_at: ScoresAt,
 }
 
-impl Item<'_> {
-    /// `[keys] = [kv_len / 16, group · d, 16]`, `[values] = [kv_len, group · d_v]`.
-    fn project_keys_and_values<K: Kernel>(&self, group: &Range<usize>, parts: &mut Parts<'_>) {
-        let Config { dims, attention, .. } = self.config;
-        let kv_len = self.shape.kv_len;
-        let first = self.batch * kv_len;
-
-        // Keys are wanted with positions side by side: the transposed product, Wkᵀ · kᵀ.
-        let features = features(group, attention.head_qk());
-        let count = features.len();
-        let wk = Weight {
-            data: self.weights.wk,
-            inputs: dims.k_in,
-            outputs: dims.qk,
-            order: self.config.weight_order,
-        };
-        let k = rows(self.inputs.k, first, kv_len, dims.k_in);
-        let k = Columns::strided(k, dims.k_in, kv_len, 1, dims.k_in);
-        let bias = self.weights.bk.and_then(|bias| bias.get(features.clone()));
-        let mut keys = MatrixMut {
-            data: parts.keys,
-            rows: count,
-            columns: kv_len,
-            row_stride: BLOCK,
-            block_stride: count * BLOCK,
-        };
-        K::product(
-            wk.transposed(&features),
-            k,
-            &mut keys,
-            bias.map_or(Start::Zero, Start::Rows),
-            None,
-        );
-
-        let features = self::features(group, attention.head_v());
-        let count = features.len();
-        let wv = Weight {
-            data: self.weights.wv,
-            inputs: dims.v_in,
-            outputs: dims.v,
-            order: self.config.weight_order,
-        };
-        let v = row_major(rows(self.inputs.v, first, kv_len, dims.v_in), kv_len, dims.v_in);
-        let bias = self.weights.bv.and_then(|bias| bias.get(features.clone()));
-        let mut values = MatrixMut::row_major(parts.values, kv_len, count, count);
-        K::product(
-            v,
-            wv.columns(0..dims.v_in, &features),
-            &mut values,
-            bias.map_or(Start::Zero, Start::Columns),
-            None,
-        );
+impl<'a> Rest<'a> {
+    fn new(outputs: Outputs<'a>) -> Self {
+        Self { y: outputs.y, scores: outputs.scores, scores_at: outputs.scores_at }
     }
 
+    /// The queries of one sequence, and where their results go.
+    fn item<'b, R: Rules>(
+        &mut self,
+        call: &'b Call<'b, R>,
+        batch: usize,
+        queries: Range<usize>,
+        columns: usize,
+    ) -> Item<'b, R>
+    where
+        'a: 'b,
+    {
+        let Config { dims, attention, .. } = call.layer.config;
+        let select = call.inputs.rules.options().map_or(Select::All, |options| options.scores);
+        let len = select.heads(attention.heads) * queries.len() * columns;
+        Item {
+            call,
+            batch,
+            y: take(&mut self.y, queries.len() * dims.out),
+            scores: self.scores.as_mut().map(|scores| take(scores, len)),
+            scores_at: self.scores_at,
+            select,
+            columns,
+            queries,
+            gone: (0, 0),
+        }
+    }
+}
+
+/// The queries of one sequence, and where their results go.
+struct Item<'a, R> {
+    call: &'a Call<'a, R>,
+    batch: usize,
+    queries: Range<usize>,
+    y: &'a mut [f32],
+    scores: Option<&'a mut [f32]>,
+    scores_at: ScoresAt,
+    select: Select,
+    /// The last axis of the scores.
+    columns: usize,
+    /// First and last of the positions that a ring has overwritten.
+    gone: (usize, usize),
+}
+
+impl<R: Rules> Item<'_, R> {
     /// Adds the group's part to `y`; its first group starts it.
     fn attend_group<K: Kernel>(
-        &self,
+        &mut self,
         group: &Range<usize>,
+        store: &Store<'_>,
         plan: &Plan,
-        parts: &mut Parts<'_>,
-        y: &mut [f32],
-        scores: &mut [f32],
+        queries: &mut [f32],
+        mixed: &mut [f32],
+        tile: &mut TileParts<'_>,
     ) {
-        let Config { dims, attention, weight_order: order } = *self.config;
+        let MultiHeadAttention { config, weights, .. } = self.call.layer;
+        let Config { dims, attention, weight_order: order } = *config;
+        let Call { shape, inputs, natural, .. } = self.call;
         let (d, d_v) = (attention.head_qk(), attention.head_v());
-        let (qk, v) = (features(group, d), features(group, d_v));
-        let kv_len = self.shape.kv_len;
-        let wq = Weight { data: self.weights.wq, inputs: dims.q_in, outputs: dims.qk, order };
-        let wo = Weight { data: self.weights.wo, inputs: dims.v, outputs: dims.out, order };
-        let bq = self.weights.bq.and_then(|bias| bias.get(qk.clone()));
+        let sharing = attention.sharing();
+        let heads = group.start * sharing..group.end * sharing;
+        let (qk, v) = (features(&heads, d), features(&heads, d_v));
+        let wq = Weight { data: weights.wq, inputs: dims.q_in, outputs: dims.qk, order };
+        let wo = Weight { data: weights.wo, inputs: dims.v, outputs: dims.out, order };
+        let bq = weights.bq.and_then(|bias| bias.get(qk.clone()));
         let scale = query_scale(attention.scale, d);
+        let options = inputs.rules.options();
+        let transformed = options.filter(|options| transforms(options));
 
         // 3. Blocks of queries.
         let mut done = 0;
         while done < self.queries.len() {
             let count = plan.queries.min(self.queries.len() - done);
             let query = self.queries.start + done;
-            let first = self.batch * self.shape.q_len + query;
+            let first = self.batch * shape.q_len + query;
+            let see = Queries {
+                inputs,
+                heads: attention.heads,
+                batch: self.batch,
+                head: 0,
+                kv_head: 0,
+                q_len: shape.q_len,
+                first: query,
+                kv_len: shape.kv_len,
+                natural: *natural,
+                gone: self.gone,
+            };
             // 4. [queries] = [count, group · d], scaled
-            let q = row_major(rows(self.inputs.q, first, count, dims.q_in), count, dims.q_in);
-            let mut queries = MatrixMut::row_major(parts.queries, count, qk.len(), qk.len());
-            K::product(
-                q,
-                wq.columns(0..dims.q_in, &qk),
-                &mut queries,
-                bq.map_or(Start::Zero, Start::Columns),
-                Some(scale),
-            );
+            let q = row_major(rows(inputs.q, first, count, dims.q_in), count, dims.q_in);
+            let mut c = MatrixMut::row_major(queries, count, qk.len(), qk.len());
+            let start = bq.map_or(Start::Zero, Start::Columns);
+            let after = transformed.map_or(Some(scale), |_| None);
+            K::product(q, wq.columns(0..dims.q_in, &qk), &mut c, start, after);
+            if let Some(options) = transformed {
+                let offset = options.rope.and_then(|rope| rope.q_offset);
+                for (row, queries) in queries.chunks_mut(qk.len().max(1)).enumerate().take(count) {
+                    let position = match offset {
+                        Some(offset) => offset + query + row,
+                        None => see.position(row).max(0).unsigned_abs(),
+                    };
+                    for at in (0..qk.len()).step_by(d.max(1)) {
+                        let mut head = Features { data: queries, at, stride: 1, count: d };
+                        transform(options, Side::Query, position, &mut head);
+                    }
+                    K::scale(queries, scale);
+                }
+            }
 
             // 5. [mixed] = [count, group · d_v], a head and a tile of rows at a time
-            for head in group.clone() {
-                let in_group = head - group.start;
-                let keys_and_values = Head {
-                    keys: Columns {
-                        data: parts.keys.get(in_group * d * BLOCK..).unwrap_or(&[]),
-                        rows: d,
-                        columns: kv_len,
-                        row_stride: BLOCK,
-                        block_stride: qk.len() * BLOCK,
-                        column_stride: 1,
-                    },
-                    values: Columns::strided(
-                        parts.values.get(in_group * d_v..).unwrap_or(&[]),
-                        kv_len,
-                        d_v,
-                        v.len(),
-                        1,
-                    ),
-                };
+            for head in heads.clone() {
+                let in_group = head - heads.start;
+                let kv_head = head / sharing.max(1);
+                let keys_and_values = store.head(kv_head, d, d_v);
                 let mut row = 0;
                 while row < count {
                     let tile_rows = plan.rows.min(count - row);
                     let queries = Matrix {
-                        data: parts.queries.get(row * qk.len() + in_group * d..).unwrap_or(&[]),
+                        data: queries.get(row * qk.len() + in_group * d..).unwrap_or(&[]),
                         rows: tile_rows,
                         columns: d,
                         row_stride: qk.len(),
                         column_stride: 1,
                     };
-                    let mixed =
-                        parts.mixed.get_mut(row * v.len() + in_group * d_v..).unwrap_or_default();
+                    let mixed = mixed.get_mut(row * v.len() + in_group * d_v..).unwrap_or_default();
                     let mut mixed = MatrixMut::row_major(mixed, tile_rows, d_v, v.len());
-                    let see = Queries {
-                        inputs: self.inputs,
-                        batch: self.batch,
-                        head,
-                        first: query + row,
-                        kv_len,
-                    };
-                    let at = (head * self.queries.len() + done + row) * kv_len;
-                    let scores = scores.get_mut(at..at + tile_rows * kv_len);
-                    let scores =
-                        scores.filter(|scores| !scores.is_empty()).map(|s| (s, self.scores_at));
-                    attend::<K>(
-                        &keys_and_values,
-                        queries,
-                        &see,
-                        &mut mixed,
-                        &mut parts.tile,
-                        plan.keys,
-                        scores,
-                    );
+                    let see = Queries { head, kv_head, first: query + row, ..see };
+                    self.attend_tile::<K>(&keys_and_values, queries, &see, &mut mixed, tile, plan.keys, done + row);
                     row += tile_rows;
                 }
             }
 
             // 6. [y] = [count, out], the group's features added in their order
-            let mixed = row_major(parts.mixed, count, v.len());
-            let y = y.get_mut(done * dims.out..).unwrap_or_default();
+            let mixed = row_major(mixed, count, v.len());
+            let y = self.y.get_mut(done * dims.out..).unwrap_or_default();
             let mut y = MatrixMut::row_major(y, count, dims.out, dims.out);
-            let start = match self.weights.bo {
+            let start = match weights.bo {
                 _ if group.start > 0 => Start::Keep,
                 Some(bias) => Start::Columns(bias),
                 None => Start::Zero,
             };
             K::product(mixed, wo.columns(v.clone(), &(0..dims.out)), &mut y, start, None);
             done += count;
+        }
+    }
+
+    /// One tile of one head; `row` is its first row among this sequence's.
+    fn attend_tile<K: Kernel>(
+        &mut self,
+        head: &Head<'_>,
+        queries: Matrix<'_>,
+        see: &Queries<'_, R>,
+        mixed: &mut MatrixMut<'_>,
+        tile: &mut TileParts<'_>,
+        tile_keys: usize,
+        row: usize,
+    ) {
+        let (rows, columns, heads) = (queries.rows, self.columns, see.heads);
+        let mean = R::OPTIONAL && self.select == Select::Mean;
+        let place = match self.select {
+            Select::All => Some(see.head),
+            Select::Head(head) => (head == see.head).then_some(0),
+            Select::Mean => Some(0),
+        };
+        let scores = self.scores.as_deref_mut().zip(place).and_then(|(scores, place)| {
+            let at = (place * self.queries.len() + row) * columns;
+            scores.get_mut(at..at + rows * columns).filter(|scores| !scores.is_empty())
+        });
+        if R::OPTIONAL && (mean || columns != see.kv_len) {
+            attend::<K, R>(head, queries, see, mixed, tile, tile_keys, None);
+            if let Some(scores) = scores {
+                if !mean || see.head == 0 {
+                    scores.fill(0.0);
+                }
+                let factor = if mean { 1.0 / heads as f32 } else { 1.0 };
+                add_scores::<K, R>(head, queries, see, tile, tile_keys, scores, factor);
+            }
+        } else {
+            let scores = scores.map(|scores| (scores, self.scores_at));
+            attend::<K, R>(head, queries, see, mixed, tile, tile_keys, scores);
         }
     }
 }
@@ -463,6 +838,17 @@ fn rows(data: &[f32], first: usize, count: usize, width: usize) -> &[f32] {
 
 fn row_major(data: &[f32], rows: usize, columns: usize) -> Matrix<'_> {
     Matrix { data, rows, columns, row_stride: columns, column_stride: 1 }
+}
+
+/// Ranges of `each` heads, the last one shorter.
+fn groups(heads: usize, each: usize) -> impl Iterator<Item = Range<usize>> {
+    let each = each.max(1);
+    (0..heads.div_ceil(each)).map(move |i| i * each..heads.min((i + 1) * each))
+}
+
+/// The ranges between starts.
+fn windows(starts: &[usize]) -> impl Iterator<Item = Range<usize>> {
+    starts.array_windows().map(|&[start, end]| start..end)
 }
 
 /// Cuts a range of query rows at the sequences of the batch.

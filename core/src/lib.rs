@@ -61,6 +61,7 @@
 #![deny(missing_docs, unsafe_code)]
 
 mod attention;
+mod cache;
 mod call;
 mod dims;
 mod dot_product;
@@ -70,10 +71,13 @@ pub mod init;
 mod kernel;
 mod layer;
 mod mask;
+mod options;
 mod plan;
 pub mod reference;
 mod softmax;
+mod transform;
 
+pub use cache::{Cache, CacheConfig, CacheState};
 pub use call::{Inputs, Outputs, ScoresAt, Weights};
 pub use dims::{Attention, Config, Dims, Shape, WeightOrder};
 pub use dot_product::{dot_product_attention, dot_product_attention_scores};
@@ -82,6 +86,9 @@ pub use error::{Argument, Error};
 pub use kernel::Isa;
 pub use layer::MultiHeadAttention;
 pub use mask::{Broadcast, Causal, Mask};
+pub use options::{
+    Alibi, Angles, Extra, Norm, NormKind, Options, Plain, Rope, Rules, Segments, Select, Window,
+};
 
 /// The examples of the README, run as tests.
 #[cfg(doctest)]
