@@ -17,9 +17,10 @@ import augment
 import network
 import optimise
 import store
+import strokes
 
 ARCH = dict(model="digits", token=4, tokens=16, width=24, hidden=48, blocks=1, heads=4, classes=10, position=True)
-STEPS, BATCH, COPIES = 12000, 128, 100
+STEPS, BATCH, COPIES, DRAWN = 12000, 128, 100, 2000
 SETTINGS = dict(steps=STEPS, rate=3e-3, decay=0.05, drop=0.0, average=0.999, seed=0)
 SMOOTHING = 0.1
 
@@ -44,8 +45,9 @@ def batch(data, key):
 
 def fit(images, labels):
     rng = np.random.Generator(np.random.PCG64(3))
-    drawn = augment.pool(images, labels, COPIES, rng)
-    return optimise.train(ARCH, batch, tuple(map(jnp.array, drawn)), **SETTINGS)
+    pool, drawn = augment.pool(images, labels, COPIES, rng), strokes.drawings(DRAWN, rng)
+    data = tuple(jnp.array(np.concatenate(both)) for both in zip(pool, drawn))
+    return optimise.train(ARCH, batch, data, **SETTINGS)
 
 
 def errors(params, images, labels):

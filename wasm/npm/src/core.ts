@@ -1,0 +1,34 @@
+// The library over a module that the application brings: `mha/core`.
+
+import { type Mha, once, type Source } from "./mha.js";
+
+export type { AttentionDims, Dims, LayerDims } from "./dims.js";
+export { type Argument, ErrorCode, MhaError } from "./error.js";
+export type { ForwardOptions, Layer, LayerOptions, Output, OutputWithScores, WeightOrder, Weights } from "./layer.js";
+export type {
+  AttentionOptions,
+  Bias,
+  Dropout,
+  Extents,
+  Inputs,
+  Mask,
+  OutputOptions,
+  ScoresAt,
+  ShapeOptions,
+} from "./options.js";
+export type { BareOptions, DotProductOptions, DotProductScoresOptions, Mha, Source } from "./mha.js";
+
+/**
+ * Loads the library from a module that the application brings: `mha.wasm` of this package, compiled
+ * or not. There is one instance a realm (page, worker, process): later calls give that, whatever
+ * they are given.
+ *
+ * @example
+ * ```ts
+ * import { load } from "mha/core";
+ * const mha = await load(new URL("mha.wasm", document.baseURI));
+ * ```
+ */
+export function load(source: Source | PromiseLike<Source>): Promise<Mha> {
+  return once(() => source);
+}

@@ -1,0 +1,24 @@
+// The library with the module inside: nothing to fetch, nothing to configure.
+
+import { inlined } from "./inlined.js";
+import { type Mha, once } from "./mha.js";
+
+export * from "./core.js";
+
+/**
+ * Loads the library. There is one instance a realm (page, worker, process), and later calls give it.
+ *
+ * @example
+ * ```ts
+ * import { load } from "mha";
+ * const mha = await load();
+ * ```
+ */
+export function load(): Promise<Mha> {
+  return once(() => decode(inlined));
+}
+
+/** The bytes that base64 stands for. */
+function decode(base64: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+}

@@ -1,0 +1,182 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+// The layer, as JavaScript sees it.
+
+import { array, count, maybeFloats, number, object, word } from "./checks.js";
+import { type Dims, type LayerDims, layerDims } from "./dims.js";
+import { type Argument, ErrorCode, MhaError } from "./error.js";
+import * as wasm from "./glue/mha_wasm.js";
+import { type AttentionOptions, type Inputs, type OutputOptions, read } from "./options.js";
+import { run, settle } from "./run.js";
+
+/** The weights of a layer. Each projection may have a bias of its own; Flux's `bias = true` is all four. */
+export interface Weights {
+  /** Query projection, `[qIn, qk]` or `[qk, qIn]`. */
+  readonly wq: Float32Array;
+  /** Key projection, `[kIn, qk]` or `[qk, kIn]`. */
+  readonly wk: Float32Array;
+  /** Value projection, `[vIn, v]` or `[v, vIn]`. */
+  readonly wv: Float32Array;
+  /** Output projection, `[v, out]` or `[out, v]`. */
+  readonly wo: Float32Array;
+  /** Bias of the query projection, `[qk]`. */
+  readonly bq?: Float32Array | undefined;
+  /** Bias of the key projection, `[qk]`. */
+  readonly bk?: Float32Array | undefined;
+  /** Bias of the value projection, `[v]`. */
+  readonly bv?: Float32Array | undefined;
+  /** Bias of the output projection, `[out]`. */
+  readonly bo?: Float32Array | undefined;
+}
+
+/**
+ * The order in which the axes of a weight lie in memory: `"in_out"` is Flux's `Dense` as stored,
+ * Keras, Flax and ONNX `MatMul`; `"out_in"` is PyTorch and Hugging Face.
+ */
+export type WeightOrder = "in_out" | "out_in";
+
+/** What a layer is made of. */
+export interface LayerOptions {
+  /** The widths. */
+  readonly dims: Dims;
+  /** The number of heads; it divides `qk` and `v`. Default 8. */
+  readonly heads?: number | undefined;
+  /** The weights, or all of them in one array: `wq wk wv wo`, then none or all of `bq bk bv bo`. They are copied. */
+  readonly weights: Weights | Float32Array;
+  /** The order of the weights' axes. Default `"in_out"`. */
+  readonly weightOrder?: WeightOrder | undefined;
+  /** The factor on `q·kᵀ`. Default `1/√(qk/heads)`. (NNlib's and Lux's keyword of this name is a denominator.) */
+  readonly scale?: number | undefined;
+}
+
+/** What {@link Layer.forward} takes. */
+export type ForwardOptions = Inputs & AttentionOptions & OutputOptions;
+
+/** What a call gives. */
+export interface Output {
+  /** The output, `[batch, qLen, out]`. */
+  y: Float32Array;
+}
+
+/** What a call gives when scores are asked for. */
+export interface OutputWithScores extends Output {
+  /** The scores of every head, `[batch, heads, qLen, kvLen]`. */
+  scores: Float32Array;
+}
+
+const ORDERS: readonly WeightOrder[] = ["in_out", "out_in"];
+const MATRICES = ["wq", "wk", "wv", "wo"] as const;
+const BIASES = ["bq", "bk", "bv", "bo"] as const;
+
+/**
+ * Multi-head attention with its four projections: Flux's `MultiHeadAttention`.
+ *
+ * It owns a copy of its weights in the module's memory, and there the arrays of its calls, which grow
+ * with the largest call and are used again by the next. `using`, or {@link Layer.dispose}, gives the
+ * memory back; if neither is done, the garbage collector does it one day.
+ */
+export class Layer {
+  /** The widths. */
+  readonly dims: LayerDims;
+  /** The number of heads. */
+  readonly heads: number;
+  readonly #memory: WebAssembly.Memory;
+  #inner: { layer: wasm.Layer; call: wasm.Call } | undefined;
+  /** Gives the memory back, at the end of a `using` block. */
+  declare [Symbol.dispose]: () => void;
+
+  /** @internal */
+  constructor(memory: WebAssembly.Memory, options: LayerOptions) {
+    const given = object("options", options);
+    this.dims = layerDims(given.dims);
+    this.heads = given.heads === undefined ? 8 : count("heads", given.heads);
+    this.#memory = memory;
+    const { qIn, kIn, vIn, qk, v, out } = this.dims;
+    const scale = given.scale === undefined ? undefined : number("scale", given.scale);
+    const order = given.weightOrder === undefined ? 0 : word("weights", ORDERS, given.weightOrder);
+    const flat = isArray(given.weights) ? array("weights", "Float32Array", given.weights) : undefined;
+    const parts = flat === undefined ? readWeights(object("weights", given.weights) as Weights) : [flat];
+
+    const layer = new wasm.Layer(qIn, kIn, vIn, qk, v, out, this.heads, scale, order === 1);
+    try {
+      if (flat === undefined) {
+        const [wq, wk, wv, wo, ...biases] = parts.map((part) => part?.length);
+        settle(layer.weights(wq ?? 0, wk ?? 0, wv ?? 0, wo ?? 0, ...biases), layer);
+      } else {
+        settle(layer.flat_weights(flat.length), layer);
+      }
+    } catch (error) {
+      layer.free();
+      throw error;
+    }
+    let at = layer.data();
+    for (const part of parts) {
+      if (part !== undefined) {
+        new Float32Array(memory.buffer, at, part.length).set(part);
+        at += part.byteLength;
+      }
+    }
+    this.#inner = { layer, call: new wasm.Call() };
+  }
+
+  /**
+   * Computes the layer.
+   *
+   * `forward({ q })` is self-attention, `forward({ q, k })` takes the keys as values. Lengths follow
+   * from the arrays and `batch`. A query that may not see any key gets scores of 0 and an attention
+   * output of 0, so its `y` is the output bias. (Flux gives NaN there.)
+   *
+   * @throws {@link MhaError} for what does not fit; nothing has been written then.
+   *
+   * @example
+   * ```ts
+   * const { y, scores } = layer.forward({ q, k, v, batch: 2, mask: "causal", scores: true });
+   * ```
+   */
+  forward(options: ForwardOptions & { readonly scores: true | Float32Array }): OutputWithScores;
+  forward(options: ForwardOptions & { readonly scores?: false | undefined }): Output;
+  forward(options: ForwardOptions): Output & Partial<OutputWithScores>;
+  forward(options: ForwardOptions): Output & Partial<OutputWithScores> {
+    const inner = this.#inner;
+    if (inner === undefined) {
+      throw new MhaError(ErrorCode.Disposed, "layer", "layer: it has been disposed of");
+    }
+    const { layer, call } = inner;
+    const { y, scores } = run(
+      this.#memory,
+      call,
+      read(options, this.dims.qIn, this.dims.kIn),
+      (call) => layer.reserve(call),
+      (call) => layer.forward(call),
+    );
+    return scores === undefined ? { y } : { y, scores };
+  }
+
+  /** Whether the layer has been disposed of. */
+  get disposed(): boolean {
+    return this.#inner === undefined;
+  }
+
+  /** Gives the memory back. The layer cannot be used any more; disposing of it twice does nothing. */
+  dispose(): void {
+    this.#inner?.layer.free();
+    this.#inner?.call.free();
+    this.#inner = undefined;
+  }
+}
+
+if (Symbol.dispose !== undefined) {
+  Object.defineProperty(Layer.prototype, Symbol.dispose, { value: Layer.prototype.dispose });
+}
+
+/** The eight arrays in the order in which they lie in memory. */
+function readWeights(weights: Weights): (Float32Array | undefined)[] {
+  return [
+    ...MATRICES.map((name) => array(name, "Float32Array", weights[name])),
+    ...BIASES.map((name: (typeof BIASES)[number] & Argument) => maybeFloats(name, weights[name])),
+  ];
+}
+
+/** Whether all weights are in one array (of whatever class). */
+function isArray(weights: unknown): boolean {
+  return ArrayBuffer.isView(weights) || Array.isArray(weights);
+}

@@ -1,0 +1,94 @@
+// A call, step by step: describe, make room, copy in, compute, copy out.
+
+import { MhaError } from "./error.js";
+import type { Call } from "./glue/mha_wasm.js";
+import type { Read } from "./options.js";
+
+/** What a call writes. */
+export interface Written {
+  y: Float32Array;
+  scores: Float32Array | undefined;
+}
+
+/** Throws what a step has found wrong. */
+export function settle(code: number, step: { argument(): string; message(): string }): void {
+  if (code !== 0) {
+    throw new MhaError(code, step.argument(), step.message());
+  }
+}
+
+/**
+ * Runs a call. `reserve` makes room and `compute` computes; both give the number of an error.
+ * Outputs are copied to where they go only after both, so an error leaves them as they are.
+ */
+export function run(
+  memory: WebAssembly.Memory,
+  call: Call,
+  read: Read,
+  reserve: (call: Call) => number,
+  compute: (call: Call) => number,
+): Written {
+  const { q, k, v, mask, bias, causal, dropout, y, scores } = read;
+
+  // 1. Describe. Lengths go as they are: the core compares them with what it needs.
+  call.begin(read.batch, read.qLen, read.kvLen, q.length, k?.length, v?.length);
+  if (bias !== undefined) {
+    call.bias(bias.data.length, ...bias.shape);
+  }
+  if (mask !== undefined) {
+    call.mask(mask.data.length, ...mask.shape);
+  }
+  if (typeof causal === "number") {
+    call.causal(causal);
+  } else if (causal !== undefined) {
+    call.causal_per_sequence(causal.length);
+  }
+  if (dropout !== undefined) {
+    call.dropout(dropout.p, dropout.low, dropout.high);
+  }
+  if (y !== undefined) {
+    call.y_of(y.length);
+  }
+  if (scores !== false) {
+    call.scores_of(read.scoresAt, scores === true ? undefined : scores.length);
+  }
+
+  // 2. Make room. This alone may move the memory, so views are made after it.
+  settle(reserve(call), call);
+  const { buffer } = memory;
+
+  // 3. Copy in.
+  new Float32Array(buffer, call.q(), q.length).set(q);
+  if (k !== undefined) {
+    new Float32Array(buffer, call.k(), k.length).set(k);
+  }
+  if (v !== undefined) {
+    new Float32Array(buffer, call.v(), v.length).set(v);
+  }
+  if (bias !== undefined) {
+    new Float32Array(buffer, call.bias_data(), bias.data.length).set(bias.data);
+  }
+  if (mask !== undefined) {
+    new Uint8Array(buffer, call.mask_data(), mask.data.length).set(mask.data);
+  }
+  if (causal !== undefined && typeof causal !== "number") {
+    new Int32Array(buffer, call.offsets(), causal.length).set(causal);
+  }
+
+  // 4. Compute.
+  settle(compute(call), call);
+
+  // 5. Copy out.
+  const out = (at: number, length: number, to: Float32Array | undefined): Float32Array => {
+    const from = new Float32Array(buffer, at, length);
+    if (to === undefined) {
+      return from.slice();
+    }
+    to.set(from);
+    return to;
+  };
+  return {
+    y: out(call.y(), call.y_len(), y),
+    scores: scores === false ? undefined : out(call.scores(), call.scores_len(), scores === true ? undefined : scores),
+  };
+}
