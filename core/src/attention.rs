@@ -7,8 +7,8 @@
 use core::f32::consts::LN_2;
 use core::ops::Range;
 
-use crate::call::{Inputs, ScoresAt};
 use crate::cache::Turn;
+use crate::call::{Inputs, ScoresAt};
 use crate::dropout::DropoutRow;
 use crate::kernel::{Columns, Kernel, Matrix, MatrixMut, Start};
 use crate::options::{Options, Rules, Segments};
@@ -74,6 +74,14 @@ impl<'a, R: Rules> Queries<'a, R> {
         };
         let offset = said.map_or(self.natural, |said| said.offset(self.batch, self.natural));
         offset.saturating_add_unsigned(self.first + row)
+    }
+
+    /// The position by which a row is rotated.
+    pub(crate) fn rotary_position(&self, options: &Options<'_>, row: usize) -> usize {
+        match options.rope.and_then(|rope| rope.q_offset) {
+            Some(offset) => offset.saturating_add(self.first + row),
+            None => self.position(row).max(0).unsigned_abs(),
+        }
     }
 
     /// The keys that the causal rule, the window and the lengths leave to row `row` of the tile.

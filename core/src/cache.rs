@@ -8,12 +8,14 @@
 
 use core::ops::Range;
 
-use crate::dims::{Attention, MAX_ELEMENTS};
+use crate::attention::Head;
+use crate::dims::{Attention, MAX_ELEMENTS, Shape};
 use crate::error::{Argument, Error};
 use crate::kernel::Columns;
-use crate::attention::Head;
+use crate::options::{Options, Rules};
 use crate::plan::exact;
 use crate::softmax::BLOCK;
+use crate::transform::{Features, Side, transform, transforms};
 
 /// How a cache is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +162,11 @@ impl<'c> Cache<'c> {
         let pinned = cache.pinned();
         let held = state.len.saturating_sub(state.oldest) <= config.capacity - pinned;
         if !held || state.oldest < pinned || state.len > MAX_ELEMENTS {
-            return Err(Error::Range { argument: Argument::Cache, len: config.capacity, end: state.len });
+            return Err(Error::Range {
+                argument: Argument::Cache,
+                len: config.capacity,
+                end: state.len,
+            });
         }
         Ok(cache)
     }
@@ -216,24 +222,35 @@ impl<'c> Cache<'c> {
         Ok(())
     }
 
-    /// Appends keys and values that are projected already (and normalised and rotated, if they are to
-    /// be): `[batch, n, key features]` and `[batch, n, value features]`.
+    /// Appends keys and values that are projected already: `[batch, n, key features]` and
+    /// `[batch, n, value features]`. `rules` is [`Plain`](crate::Plain), or
+    /// [`&Options`](crate::Options) where keys are to be normalised or rotated.
     ///
     /// # Errors
     /// [`Error::Length`] naming `k` or `v`, [`Error::CacheFull`]. Nothing has been written then.
-    pub fn append(&mut self, k: &[f32], v: &[f32]) -> Result<(), Error> {
+    pub fn append<R: Rules>(&mut self, k: &[f32], v: &[f32], rules: R) -> Result<(), Error> {
         let (features, width) = (self.attention.key_features(), self.attention.value_features());
-        let n = positions(k.len(), self.config.batch, features)?;
-        exact(Argument::V, v.len(), (self.config.batch * n).saturating_mul(width))?;
+        let (batches, heads, d) =
+            (self.config.batch, self.attention.kv_heads, self.attention.head_qk());
+        let n = positions(k.len(), batches, features)?;
+        exact(Argument::V, v.len(), (batches * n).saturating_mul(width))?;
+        check_keys(rules, &self.attention, batches, n)?;
         let first = self.grow(n)?;
-        for batch in 0..self.config.batch {
+        for batch in 0..batches {
             for i in 0..n {
                 let (slot, store) = (self.slot(first + i), self.store_mut(batch));
                 let row = (batch * n + i) * features;
-                let keys = store.keys.get_mut(slot / BLOCK * features * BLOCK + slot % BLOCK..);
+                let at = slot / BLOCK * features * BLOCK + slot % BLOCK;
                 let from = k.get(row..row + features).unwrap_or(&[]);
-                for (to, from) in keys.unwrap_or_default().iter_mut().step_by(BLOCK).zip(from) {
-                    *to = *from;
+                let to = store.keys.get_mut(at..).unwrap_or_default();
+                to.iter_mut().step_by(BLOCK).zip(from).for_each(|(to, from)| *to = *from);
+                if let Some(options) = rules.options().filter(|options| transforms(options)) {
+                    let position = key_position(options, first, i);
+                    for head in 0..heads {
+                        let at = head * d * BLOCK;
+                        let mut key = Features { data: to, at, stride: BLOCK, count: d };
+                        transform(options, Side::Key, position, &mut key);
+                    }
                 }
                 let row = (batch * n + i) * width;
                 let from = v.get(row..row + width).unwrap_or(&[]);
@@ -278,8 +295,14 @@ impl<'c> Cache<'c> {
         }
     }
 
-    pub(crate) const fn attention(&self) -> &Attention {
-        &self.attention
+    /// Checks that attention of these sizes can use it.
+    pub(crate) fn check_fits(&self, attention: &Attention) -> Result<(), Error> {
+        let widths = |a: &Attention| (a.kv_heads, a.head_qk(), a.head_v());
+        if widths(attention) == widths(&self.attention) {
+            Ok(())
+        } else {
+            Err(Error::Value { argument: Argument::Cache })
+        }
     }
 
     fn turn(&self) -> Turn {
@@ -325,6 +348,24 @@ impl<'c> Cache<'c> {
             kv_len: self.state.len,
         }
     }
+}
+
+/// Checks the options that matter to keys on their way into a cache; lengths, segments and the like
+/// belong to the attending.
+pub(crate) fn check_keys<R: Rules>(
+    rules: R,
+    attention: &Attention,
+    batch: usize,
+    n: usize,
+) -> Result<(), Error> {
+    let Some(options) = rules.options() else { return Ok(()) };
+    let options = Options { norm: options.norm, rope: options.rope, ..Options::new() };
+    options.check(attention, Shape::new(batch, 0, n))
+}
+
+/// The position by which the i-th new key is rotated; the first one stands at `first`.
+pub(crate) fn key_position(options: &Options<'_>, first: usize, i: usize) -> usize {
+    options.rope.and_then(|rope| rope.k_offset).unwrap_or(first).saturating_add(i)
 }
 
 /// How many positions a slice of keys holds.

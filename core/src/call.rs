@@ -66,8 +66,12 @@ impl<'w> Weights<'w> {
             return Ok(weights);
         }
         let Some((bq, flat)) = flat.split_at_checked(config.dims.qk) else { return Err(wrong) };
-        let Some((bk, flat)) = flat.split_at_checked(config.attention.key_features()) else { return Err(wrong) };
-        let Some((bv, bo)) = flat.split_at_checked(config.attention.value_features()) else { return Err(wrong) };
+        let Some((bk, flat)) = flat.split_at_checked(config.attention.key_features()) else {
+            return Err(wrong);
+        };
+        let Some((bv, bo)) = flat.split_at_checked(config.attention.value_features()) else {
+            return Err(wrong);
+        };
         if bo.len() != config.dims.out {
             return Err(wrong);
         }

@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
-use crate::attention::{Head, Queries, add_scores, attend};
-use crate::cache::{Cache, Store, StoreMut, Turn, positions};
+use crate::attention::Queries;
+use crate::cache::{Cache, Store, StoreMut, Turn, check_keys, key_position, positions};
 use crate::call::{Inputs, Outputs, ScoresAt, Weights};
 use crate::dims::{Attention, Config, Dims, MAX_ELEMENTS, Shape, WeightOrder};
 use crate::error::{Argument, Error};
@@ -11,6 +11,7 @@ use crate::kernel::{Columns, Isa, Kernel, Matrix, MatrixMut, Start, Task};
 use crate::mask::Causal;
 use crate::options::{Options, Rules, Select};
 use crate::plan::{Parts, Plan, Sizes, TileParts, exact, take};
+use crate::scores::{Scores, ScoresRest};
 use crate::softmax::{BLOCK, query_scale};
 use crate::transform::{Features, Side, transform, transforms};
 
@@ -154,15 +155,11 @@ impl<'w> MultiHeadAttention<'w> {
         v: &[f32],
         rules: R,
     ) -> Result<(), Error> {
-        self.check_cache(cache)?;
+        cache.check_fits(&self.config.attention)?;
         let (dims, batch) = (&self.config.dims, cache.config().batch);
         let n = positions(k.len(), batch, dims.k_in)?;
         exact(Argument::V, v.len(), (batch * n).saturating_mul(dims.v_in))?;
-        if let Some(options) = rules.options() {
-            // Lengths and segments belong to the attending, not to the appending.
-            let options = Options { norm: options.norm, rope: options.rope, ..Options::new() };
-            options.check(&self.config.attention, Shape::new(batch, 0, n))?;
-        }
+        check_keys(rules, &self.config.attention, batch, n)?;
         let first = cache.grow(n)?;
         self.isa.run(Append { layer: self, cache, k, v, n, first, rules });
         Ok(())
@@ -189,7 +186,7 @@ impl<'w> MultiHeadAttention<'w> {
         outputs: Outputs<'_>,
         scratch: &mut [f32],
     ) -> Result<(), Error> {
-        self.check_cache(cache)?;
+        cache.check_fits(&self.config.attention)?;
         // A cache may be a ring, which the plain driver does not know.
         let none = Options::new();
         let inputs = inputs.options(inputs.rules.options().unwrap_or(&none));
@@ -247,7 +244,8 @@ impl<'w> MultiHeadAttention<'w> {
                 v: rows(inputs.v, kv.start, kv.len(), v_in),
                 ..inputs
             };
-            let mut outputs_here = Outputs::new(take(&mut y, q.len() * out)).scores_at(outputs.scores_at);
+            let mut outputs_here =
+                Outputs::new(take(&mut y, q.len() * out)).scores_at(outputs.scores_at);
             let scores_here = take(&mut scores, heads * q.len() * kv.len());
             if with_scores {
                 outputs_here = outputs_here.scores(scores_here);
@@ -348,16 +346,6 @@ impl<'w> MultiHeadAttention<'w> {
         }
         Ok(())
     }
-
-    fn check_cache(&self, cache: &Cache<'_>) -> Result<(), Error> {
-        let (a, b) = (&self.config.attention, cache.attention());
-        let widths = |a: &Attention| (a.kv_heads, a.head_qk(), a.head_v());
-        if widths(a) == widths(b) {
-            Ok(())
-        } else {
-            Err(Error::Value { argument: Argument::Cache })
-        }
-    }
 }
 
 /// Checks that there are such rows.
@@ -401,7 +389,10 @@ pub(crate) fn check_attention<R: Rules>(
         options.check(attention, shape)?;
         heads = options.scores.heads(heads);
         let softmax = outputs.scores_at == ScoresAt::Softmax;
-        if outputs.scores.is_some() && !softmax && (options.scores == Select::Mean || columns != kv_len) {
+        if outputs.scores.is_some()
+            && !softmax
+            && (options.scores == Select::Mean || columns != kv_len)
+        {
             return Err(Error::Conflict { argument: Argument::Scores, other: Argument::Cache });
         }
     }
@@ -438,10 +429,10 @@ impl<R: Rules> Task for Forward<'_, R> {
         let Self { call, rows: all_rows, outputs, plan, mut parts } = self;
         let Config { dims, attention, .. } = call.layer.config;
         let Shape { kv_len, .. } = call.shape;
-        let mut outputs = Rest::new(outputs);
+        let mut outputs = Rest::new(&call, outputs, kv_len);
         // 1. Sequences.
         for (batch, queries) in sequences(call.shape, all_rows) {
-            let mut item = outputs.item(&call, batch, queries, kv_len);
+            let mut item = outputs.item(&call, batch, queries);
             // 2. Groups of heads.
             for group in groups(attention.kv_heads, plan.group) {
                 let count = group.len();
@@ -464,7 +455,14 @@ impl<R: Rules> Task for Forward<'_, R> {
                     turn: Turn::NONE,
                     kv_len,
                 };
-                item.attend_group::<K>(&group, &store, &plan, parts.queries, parts.mixed, &mut parts.tile);
+                item.attend_group::<K>(
+                    &group,
+                    &store,
+                    &plan,
+                    parts.queries,
+                    parts.mixed,
+                    &mut parts.tile,
+                );
             }
         }
     }
@@ -485,13 +483,20 @@ impl<R: Rules> Task for Attend<'_, '_, R> {
     fn run<K: Kernel>(self) {
         let Self { call, cache, outputs, plan, mut parts } = self;
         let gone = cache.gone();
-        let mut outputs = Rest::new(outputs);
+        let mut outputs = Rest::new(&call, outputs, cache.stored());
         for (batch, queries) in sequences(call.shape, 0..call.shape.queries()) {
-            let mut item = outputs.item(&call, batch, queries, cache.stored());
+            let mut item = outputs.item(&call, batch, queries);
             item.gone = (gone.start, gone.end);
             for group in groups(call.layer.config.attention.kv_heads, plan.group) {
                 let store = cache.store(batch);
-                item.attend_group::<K>(&group, &store, &plan, parts.queries, parts.mixed, &mut parts.tile);
+                item.attend_group::<K>(
+                    &group,
+                    &store,
+                    &plan,
+                    parts.queries,
+                    parts.mixed,
+                    &mut parts.tile,
+                );
             }
         }
     }
@@ -573,13 +578,12 @@ fn project<K: Kernel, R: Rules>(
         done += count;
     }
     if let Some(options) = rules.options().filter(|options| transforms(options)) {
-        let first = options.rope.and_then(|rope| rope.k_offset).unwrap_or(position);
         for i in 0..n {
             let (block, place) = ((slot + i) / BLOCK, (slot + i) % BLOCK);
             for head in 0..heads.len() {
                 let at = (block * store.key_features + head * d) * BLOCK + place;
                 let mut key = Features { data: store.keys, at, stride: BLOCK, count: d };
-                transform(options, Side::Key, first.saturating_add(i), &mut key);
+                transform(options, Side::Key, key_position(options, position, i), &mut key);
             }
         }
     }
@@ -598,13 +602,22 @@ fn project<K: Kernel, R: Rules>(
 /// Outputs of which sequences are cut off one after another.
 struct Rest<'a> {
     y: &'a mut [f32],
-    scores: Option<&'a mut [f32]>,
-    scores_at: ScoresAt,
+    scores: ScoresRest<'a>,
 }
 
 impl<'a> Rest<'a> {
-    fn new(outputs: Outputs<'a>) -> Self {
-        Self { y: outputs.y, scores: outputs.scores, scores_at: outputs.scores_at }
+    fn new<R: Rules>(call: &Call<'_, R>, outputs: Outputs<'a>, columns: usize) -> Self {
+        let heads = call.layer.config.attention.heads;
+        Self {
+            y: outputs.y,
+            scores: ScoresRest::new(
+                outputs.scores,
+                outputs.scores_at,
+                &call.inputs,
+                heads,
+                columns,
+            ),
+        }
     }
 
     /// The queries of one sequence, and where their results go.
@@ -613,25 +626,13 @@ impl<'a> Rest<'a> {
         call: &'b Call<'b, R>,
         batch: usize,
         queries: Range<usize>,
-        columns: usize,
     ) -> Item<'b, R>
     where
         'a: 'b,
     {
-        let Config { dims, attention, .. } = call.layer.config;
-        let select = call.inputs.rules.options().map_or(Select::All, |options| options.scores);
-        let len = select.heads(attention.heads) * queries.len() * columns;
-        Item {
-            call,
-            batch,
-            y: take(&mut self.y, queries.len() * dims.out),
-            scores: self.scores.as_mut().map(|scores| take(scores, len)),
-            scores_at: self.scores_at,
-            select,
-            columns,
-            queries,
-            gone: (0, 0),
-        }
+        let y = take(&mut self.y, queries.len() * call.layer.config.dims.out);
+        let scores = self.scores.take(queries.len());
+        Item { call, batch, y, scores, queries, gone: (0, 0) }
     }
 }
 
@@ -641,11 +642,7 @@ struct Item<'a, R> {
     batch: usize,
     queries: Range<usize>,
     y: &'a mut [f32],
-    scores: Option<&'a mut [f32]>,
-    scores_at: ScoresAt,
-    select: Select,
-    /// The last axis of the scores.
-    columns: usize,
+    scores: Scores<'a>,
     /// First and last of the positions that a ring has overwritten.
     gone: (usize, usize),
 }
@@ -700,12 +697,8 @@ impl<R: Rules> Item<'_, R> {
             let after = transformed.map_or(Some(scale), |_| None);
             K::product(q, wq.columns(0..dims.q_in, &qk), &mut c, start, after);
             if let Some(options) = transformed {
-                let offset = options.rope.and_then(|rope| rope.q_offset);
                 for (row, queries) in queries.chunks_mut(qk.len().max(1)).enumerate().take(count) {
-                    let position = match offset {
-                        Some(offset) => offset + query + row,
-                        None => see.position(row).max(0).unsigned_abs(),
-                    };
+                    let position = see.rotary_position(options, row);
                     for at in (0..qk.len()).step_by(d.max(1)) {
                         let mut head = Features { data: queries, at, stride: 1, count: d };
                         transform(options, Side::Query, position, &mut head);
@@ -732,7 +725,15 @@ impl<R: Rules> Item<'_, R> {
                     let mixed = mixed.get_mut(row * v.len() + in_group * d_v..).unwrap_or_default();
                     let mut mixed = MatrixMut::row_major(mixed, tile_rows, d_v, v.len());
                     let see = Queries { head, kv_head, first: query + row, ..see };
-                    self.attend_tile::<K>(&keys_and_values, queries, &see, &mut mixed, tile, plan.keys, done + row);
+                    self.scores.attend::<K, R>(
+                        &keys_and_values,
+                        queries,
+                        &see,
+                        &mut mixed,
+                        tile,
+                        plan.keys,
+                        done + row,
+                    );
                     row += tile_rows;
                 }
             }
@@ -748,43 +749,6 @@ impl<R: Rules> Item<'_, R> {
             };
             K::product(mixed, wo.columns(v.clone(), &(0..dims.out)), &mut y, start, None);
             done += count;
-        }
-    }
-
-    /// One tile of one head; `row` is its first row among this sequence's.
-    fn attend_tile<K: Kernel>(
-        &mut self,
-        head: &Head<'_>,
-        queries: Matrix<'_>,
-        see: &Queries<'_, R>,
-        mixed: &mut MatrixMut<'_>,
-        tile: &mut TileParts<'_>,
-        tile_keys: usize,
-        row: usize,
-    ) {
-        let (rows, columns, heads) = (queries.rows, self.columns, see.heads);
-        let mean = R::OPTIONAL && self.select == Select::Mean;
-        let place = match self.select {
-            Select::All => Some(see.head),
-            Select::Head(head) => (head == see.head).then_some(0),
-            Select::Mean => Some(0),
-        };
-        let scores = self.scores.as_deref_mut().zip(place).and_then(|(scores, place)| {
-            let at = (place * self.queries.len() + row) * columns;
-            scores.get_mut(at..at + rows * columns).filter(|scores| !scores.is_empty())
-        });
-        if R::OPTIONAL && (mean || columns != see.kv_len) {
-            attend::<K, R>(head, queries, see, mixed, tile, tile_keys, None);
-            if let Some(scores) = scores {
-                if !mean || see.head == 0 {
-                    scores.fill(0.0);
-                }
-                let factor = if mean { 1.0 / heads as f32 } else { 1.0 };
-                add_scores::<K, R>(head, queries, see, tile, tile_keys, scores, factor);
-            }
-        } else {
-            let scores = scores.map(|scores| (scores, self.scores_at));
-            attend::<K, R>(head, queries, see, mixed, tile, tile_keys, scores);
         }
     }
 }

@@ -74,13 +74,16 @@ mod mask;
 mod options;
 mod plan;
 pub mod reference;
+mod scores;
 mod softmax;
 mod transform;
 
 pub use cache::{Cache, CacheConfig, CacheState};
 pub use call::{Inputs, Outputs, ScoresAt, Weights};
 pub use dims::{Attention, Config, Dims, Shape, WeightOrder};
-pub use dot_product::{dot_product_attention, dot_product_attention_scores};
+pub use dot_product::{
+    dot_product_attention, dot_product_attention_cached, dot_product_attention_scores,
+};
 pub use dropout::Dropout;
 pub use error::{Argument, Error};
 pub use kernel::Isa;

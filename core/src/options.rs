@@ -306,7 +306,9 @@ impl<'a> Rope<'a> {
         match self.angles {
             Angles::Base(base) if base > 0.0 && base.is_finite() => Ok(()),
             Angles::Table { cos, sin }
-                if cos.len() == sin.len() && !cos.is_empty() && cos.len().is_multiple_of((dims / 2).max(1)) =>
+                if cos.len() == sin.len()
+                    && !cos.is_empty()
+                    && cos.len().is_multiple_of((dims / 2).max(1)) =>
             {
                 Ok(())
             }
