@@ -12,7 +12,7 @@ use mha::Isa;
 use crate::status::{Fault, mha_argument as A, mha_kind as K};
 
 /// The instructions that a call runs on. The numbers are stable and never reused.
-#[repr(i32)]
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mha_isa {
     /// The fastest that this machine has.

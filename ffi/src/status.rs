@@ -15,7 +15,7 @@ pub const MHA_OK: mha_status = 0;
 
 /// What can be wrong with a call. The numbers are stable and never reused; those below 32 are the
 /// same in Rust and JavaScript.
-#[repr(i32)]
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mha_kind {
     /// Nothing is wrong.
@@ -44,7 +44,7 @@ pub enum mha_kind {
 }
 
 /// The argument at fault. The numbers are stable and never reused.
-#[repr(i32)]
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mha_argument {
     /// No argument: success.

@@ -26,7 +26,7 @@ pub struct mha_dims {
 
 /// The order in which the two axes of a weight lie in memory. Both are used as they are, without a
 /// copy, and give the same bits.
-#[repr(i32)]
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mha_weight_order {
     /// [in][out]: Flux's `Dense` as stored (column-major `(out, in)`), Keras, Flax, ONNX MatMul.
@@ -181,7 +181,7 @@ pub struct mha_bias {
 }
 
 /// Which causal rule a call follows.
-#[repr(i32)]
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mha_causal_mode {
     /// None: a query may attend to every key.
@@ -242,7 +242,7 @@ pub struct mha_inputs {
 }
 
 /// At which point of the way from products to probabilities the scores are taken.
-#[repr(i32)]
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mha_scores_at {
     /// Probabilities, after softmax and dropout. Keys that a query may not see have 0.
