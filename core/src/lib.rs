@@ -71,6 +71,7 @@ pub mod init;
 mod kernel;
 mod layer;
 mod mask;
+mod merge;
 mod options;
 mod plan;
 pub mod reference;
@@ -89,6 +90,7 @@ pub use error::{Argument, Error};
 pub use kernel::Isa;
 pub use layer::MultiHeadAttention;
 pub use mask::{Broadcast, Causal, Mask};
+pub use merge::merge;
 pub use options::{
     Alibi, Angles, Extra, Norm, NormKind, Options, Plain, Rope, Rules, Segments, Select, Window,
 };
