@@ -17,6 +17,15 @@ Parameters are one flat dict; a name here is the tensor's name in the file.
 Every weight matrix is [in][out].
 """
 
+import os
+
+# One processor, even where there are more: how XLA divides a sum among threads
+# changes its last bit and, after thousands of steps, the weights. This is read
+# when JAX first computes, not when it is imported.
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
 import jax
 import jax.numpy as jnp
 import numpy as np

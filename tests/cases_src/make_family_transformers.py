@@ -114,6 +114,28 @@ def case(name, kind, attention, meta, *, config, prompt=5, then=0, batch=2, fuse
         position += length
 
 
+def tables(name, interleaved=False, positions=None, **parameters):
+    """Scaled rotary frequencies as their table: a case of kind "rope"."""
+    from transformers.models.cohere import modeling_cohere
+    from transformers.models.llama import modeling_llama
+
+    r = casefile.rng("transformers/" + name)
+    config = transformers.LlamaConfig(hidden_size=16, num_attention_heads=2, max_position_embeddings=4096,
+                                      rope_parameters={"rope_theta": 10000.0, **parameters})
+    cos, sin = modeling_llama.LlamaRotaryEmbedding(config)(torch.zeros(1, dtype=torch.float64), torch.arange(48)[None])
+    x = torch.from_numpy(casefile.f32(r.standard_normal((2, 3, 5, 8)))).double()
+    positions = torch.tensor(positions or [[0, 1, 2, 3, 4]] * 2)
+    half = {"cos": cos[0, :, :4], "sin": sin[0, :, :4]}
+    module, spread = modeling_llama, lambda t: torch.cat([t, t], -1)[positions]
+    if interleaved:
+        module, spread = modeling_cohere, lambda t: torch.repeat_interleave(t, 2, -1)[positions]
+    rotated, _ = module.apply_rotary_pos_emb(x, x, spread(half["cos"]), spread(half["sin"]))
+    t = {"x": x, **half, "rotated": rotated}
+    stored = {n: np.asarray(array(v), np.float32) for n, v in t.items()}
+    casefile.write(FOLDER / f"{name}.safetensors", {"kind": "rope", "interleaved": interleaved, "source": SOURCE.format("LlamaRotaryEmbedding")},
+                   {**stored, "positions": positions.numpy()})
+
+
 def rope_of(base):
     return {"rope_parameters": {"rope_type": "default", "rope_theta": float(base)}}
 
@@ -151,6 +173,11 @@ def main():
          fused=("query_key_value", True, "dense"), residual=True)
     case("mpt_6_heads", "Mpt", "blocks.0.attn", {"alibi": True}, config={"d_model": 12, "n_layers": 1, "n_heads": 6, "expansion_ratio": 1, "max_seq_len": 64},
          then=2, fused=("Wqkv", False, "out_proj"))
+    tables("rope_table_linear", rope_type="linear", factor=4.0)
+    tables("rope_table_llama3", rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32,
+           positions=[[7, 8, 9, 10, 11], [0, 40, 47, 3, 3]])
+    tables("rope_table_yarn", rope_type="yarn", factor=4.0, original_max_position_embeddings=16, positions=[[20, 21, 22, 23, 24], [0, 1, 2, 3, 4]])
+    tables("rope_table_yarn_interleaved", interleaved=True, rope_type="yarn", factor=4.0, original_max_position_embeddings=16)
 
 
 if __name__ == "__main__":

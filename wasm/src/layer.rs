@@ -141,3 +141,107 @@ impl Layer {
         MultiHeadAttention::with_isa(self.config, weights, self.isa)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mha::{Causal, Inputs, Mask, Outputs, Shape};
+
+    use super::*;
+
+    const SHAPE: Shape = Shape::new(2, 3, 5);
+
+    fn numbers(len: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0).collect()
+    }
+
+    /// As JavaScript does it.
+    fn copy(from: &[f32], to: *mut f32) {
+        // SAFETY: the room for these was made before.
+        unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+    }
+
+    /// Describes, makes room, copies in, computes and copies out, and holds the result against the
+    /// core's. Twice, the second time in the room of the first.
+    #[test]
+    fn a_call_step_by_step_is_the_core_s_call() {
+        let config = Config::new(Dims::new((3, 4, 5), (6, 8), 7)).heads(2);
+        let [wq, wk, wv, wo] =
+            [config.wq_len(), config.wk_len(), config.wv_len(), config.wo_len()].map(numbers);
+        let bv = numbers(8);
+        let mut layer = Layer::new(3, 4, 5, 6, 8, 7, 2, None, false);
+        assert_eq!(
+            layer.weights(wq.len(), wk.len(), wv.len(), wo.len(), None, None, Some(8), None),
+            0
+        );
+        copy(&[&wq[..], &wk, &wv, &wo, &bv].concat(), layer.data());
+
+        let (q, k, v) = (numbers(2 * 3 * 3), numbers(2 * 5 * 4), numbers(2 * 5 * 5));
+        let mask = [1, 0, 1, 1, 1];
+        let weights = Weights { bv: Some(&bv), ..Weights::new(&wq, &wk, &wv, &wo) };
+        let core = MultiHeadAttention::new(config, weights).unwrap();
+        let mut y = vec![0.0; config.y_len(SHAPE)];
+        let mut scores = vec![0.0; config.scores_len(SHAPE)];
+        let mut scratch = vec![0.0; config.scratch_len(SHAPE)];
+        let inputs = Inputs::new(&q, &k, &v)
+            .mask(Mask::bytes(&mask, [1, 1, 1, 5]))
+            .causal_from(Causal::Offset(1));
+        let outputs = Outputs::new(&mut y).scores(&mut scores);
+        core.forward(SHAPE, inputs, outputs, &mut scratch).unwrap();
+
+        let mut call = Call::new();
+        for _ in 0..2 {
+            call.begin(2, 3, 5, q.len(), Some(k.len()), Some(v.len()));
+            call.mask(5, 1, 1, 1, 5);
+            call.causal(1);
+            call.scores_of(0, None);
+            assert_eq!(layer.reserve(&mut call), 0);
+            copy(&q, call.q());
+            copy(&k, call.k());
+            copy(&v, call.v());
+            // SAFETY: the room for the mask was made.
+            unsafe { call.mask_data().copy_from_nonoverlapping(mask.as_ptr(), mask.len()) };
+            assert_eq!(layer.forward(&mut call), 0);
+            assert_eq!((call.y_len(), call.scores_len()), (y.len(), scores.len()));
+            // SAFETY: the outputs are as long as the call says.
+            let found = unsafe {
+                let y = core::slice::from_raw_parts(call.y(), call.y_len()).to_vec();
+                (y, core::slice::from_raw_parts(call.scores(), call.scores_len()).to_vec())
+            };
+            assert_eq!(found, (y.clone(), scores.clone()));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_the_core_s_words() {
+        let mut layer = Layer::new(4, 4, 4, 4, 4, 4, 2, None, false);
+        assert_eq!(layer.weights(16, 15, 16, 16, None, None, None, None), 4);
+        assert_eq!(layer.argument(), "wk");
+        assert_eq!(layer.message(), "wk: 16 elements needed, 15 given");
+        assert_eq!(layer.flat_weights(64 + 1), 4);
+        assert_eq!(layer.argument(), "weights");
+        assert_eq!(layer.flat_weights(64), 0);
+        assert_eq!(layer.message(), "");
+
+        let mut call = Call::new();
+        call.begin(1, 1, 1, 3, None, None);
+        assert_eq!(layer.reserve(&mut call), 0);
+        assert_eq!(layer.forward(&mut call), 4);
+        assert_eq!(call.message(), "q: 4 elements needed, 3 given");
+    }
+
+    /// What is described after room was made has none, and is refused instead of computed.
+    #[test]
+    fn a_call_without_room_is_refused() {
+        let mut layer = Layer::new(4, 4, 4, 4, 4, 4, 2, None, false);
+        assert_eq!(layer.flat_weights(64), 0);
+        let mut call = Call::new();
+        call.begin(1, 1, 1, 4, None, None);
+        assert_eq!(layer.forward(&mut call), 4);
+        assert_eq!(layer.reserve(&mut call), 0);
+        assert_eq!(layer.forward(&mut call), 0);
+        call.mask(1000, 1, 1, 1, 1000);
+        assert_ne!(layer.forward(&mut call), 0);
+        call.begin(1, 1000, 1000, 4000, None, None);
+        assert_ne!(layer.forward(&mut call), 0);
+    }
+}

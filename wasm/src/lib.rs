@@ -1,10 +1,10 @@
 //! The JavaScript door: what the TypeScript in `wasm/npm` drives.
 //!
-//! Two classes. A [`Layer`](layer::Layer) owns a copy of its weights; a [`Call`](call::Call) owns
-//! the arrays of a call and the scratch, all in the module's memory. A call goes in three steps, and
-//! only the second can take memory:
+//! Two classes. A [`Layer`] owns a copy of its weights; a [`Call`] owns the arrays of a call and the
+//! scratch, all in the module's memory. A call goes in three steps, and only the second can take
+//! memory:
 //!
-//! 1. describe: `begin`, `inputs`, `mask`, `bias`, …, numbers only;
+//! 1. describe: `begin`, `mask`, `bias`, …, numbers only;
 //! 2. `reserve`: makes room, then `q()`, `mask_data()`, … say where JavaScript may copy to;
 //! 3. `forward`: computes. The same call can be run again and again with what lies there.
 //!
@@ -26,6 +26,8 @@ mod runtime;
 
 use alloc::string::String;
 
+pub use call::Call;
+pub use layer::Layer;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 /// The name of the instructions that calls run on.

@@ -16,6 +16,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cross::{self, Cross};
 use crate::report::{self, Report};
+use crate::tools::{self, Tool};
+
+/// What every word about firmware needs.
+pub(crate) const TOOLS: [&Tool; 3] = [&tools::RUST_CORTEX_M, &tools::QEMU, &tools::GCC];
 
 /// A board that QEMU has.
 pub(crate) struct Board {
@@ -43,6 +47,8 @@ pub(crate) const BOARDS: &[Board] = &[Board {
 /// A program of `demos/firmware`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Program {
+    /// The trained model: which of nine speakers says this /ae/?
+    Vowels,
     /// The layer by itself, on made-up inputs
     Layer,
     /// Attention without projections, on made-up inputs
@@ -53,11 +59,12 @@ pub(crate) enum Program {
 
 impl Program {
     /// Every program.
-    pub(crate) const ALL: [Self; 3] = [Self::Layer, Self::Attention, Self::Rest];
+    pub(crate) const ALL: [Self; 4] = [Self::Vowels, Self::Layer, Self::Attention, Self::Rest];
 
     /// The program's name.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Vowels => "vowels",
             Self::Layer => "layer",
             Self::Attention => "attention",
             Self::Rest => "rest",
@@ -67,13 +74,22 @@ impl Program {
     /// The function whose calls are counted.
     const fn measured(self) -> &'static str {
         match self {
+            Self::Vowels => "measured_inference",
             Self::Layer => "measured_layer",
             Self::Attention => "measured_attention",
             Self::Rest => "measured_scores",
         }
     }
 
-    /// What the program must print, but for costs.
+    /// The library's function inside of it, where that is another.
+    const fn measured_inside(self) -> Option<&'static str> {
+        match self {
+            Self::Vowels => Some(Self::Layer.measured()),
+            _ => None,
+        }
+    }
+
+    /// What the program must print, but for costs and what it was given in a file.
     fn expected(self) -> PathBuf {
         crate::root().join("demos/firmware/src/bin").join(self.name()).with_extension("out")
     }
@@ -110,7 +126,7 @@ pub(crate) struct Args {
     #[arg(long)]
     list: bool,
     /// What runs on it
-    #[arg(long, visible_alias = "program", default_value = "layer")]
+    #[arg(long, visible_alias = "program", default_value = "vowels")]
     model: Program,
     /// Also show where the instructions went, by function
     #[arg(long)]
@@ -127,16 +143,17 @@ pub(crate) fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     let board = board(&args.board)?;
+    tools::get(&TOOLS);
     if let Some(lack) = lack(board) {
         bail!("{} cannot run here: {lack}", board.name);
     }
     let desk = Run::on_desk(args.model)?;
     if args.bless {
-        fs::write(args.model.expected(), desk.lines())?;
+        fs::write(args.model.expected(), desk.pinned())?;
     }
     let image = build(board, args.model, Variant::Whole)?;
     let run = Run::on_board(board, args.model, &image)?;
-    print_report(board, args.model, &run);
+    print_report(board, args.model, &run)?;
     if args.profile {
         print_profile(&run);
     }
@@ -165,11 +182,35 @@ pub(crate) fn test(report: &mut Report) {
                 let image = build(board, program, Variant::Whole)?;
                 let run = Run::on_board(board, program, &image)?;
                 agree(&desk, &run)?;
-                as_written(program, &desk)
+                as_written(program, &desk)?;
+                if program == Program::Vowels { right_answers(&run) } else { Ok(()) }
             });
         }
     }
-    report.step("firmware: sizes", || crate::size::print(&crate::size::measure()?));
+    instructions_repeat(report);
+    report.step("firmware: sizes", || {
+        crate::size::print(&crate::size::measure()?);
+        Ok(())
+    });
+}
+
+/// Two runs must count the same.
+fn instructions_repeat(report: &mut Report) {
+    let Some(board) = BOARDS.iter().find(|board| lack(board).is_none()) else { return };
+    let name = "firmware: the same instructions every time";
+    let run = || {
+        let image = build(board, Program::Vowels, Variant::Whole)?;
+        Run::on_board(board, Program::Vowels, &image)
+    };
+    match run() {
+        Ok(first) if first.calls.is_empty() => report.skip(name, "nothing counts them here"),
+        first => {
+            report.step(name, || {
+                ensure!(first?.calls == run()?.calls, "two runs differ");
+                Ok(())
+            });
+        }
+    }
 }
 
 /// The board of a name.
@@ -183,16 +224,10 @@ pub(crate) fn lack(board: &Board) -> Option<String> {
     if !cross::available(board.target) {
         return Some(format!("no Rust for {}: {}", board.target, cross::remedy(board.target)));
     }
-    if !exists(board.qemu) {
-        return Some(format!("no {0}: apt-get install {0}", board.qemu));
+    if tools::on_path(board.qemu).is_none() {
+        return Some(format!("no {}: {}", board.qemu, tools::QEMU.line()));
     }
     None
-}
-
-fn exists(program: &str) -> bool {
-    let run =
-        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    run.is_ok_and(|status| status.success())
 }
 
 fn list() {
@@ -238,8 +273,8 @@ fn folder(board: &Board, program: Program) -> Result<PathBuf> {
 pub(crate) struct Run {
     console: String,
     words: Vec<u8>,
-    /// Instructions of each measured call, in order; empty where nothing counts them.
-    calls: Vec<u64>,
+    /// Each measured call, by its function, and its instructions; empty where nothing counts them.
+    calls: Vec<(String, u64)>,
     /// Instructions, loads, stores and name of each function, most first.
     functions: Vec<(u64, u64, u64, String)>,
 }
@@ -256,6 +291,8 @@ pub(crate) struct Cost {
     pub(crate) stack: u64,
     /// Instructions; `None` where nothing counts them.
     pub(crate) instructions: Option<u64>,
+    /// Those of them that the library took.
+    pub(crate) of_layer: Option<u64>,
 }
 
 impl Run {
@@ -268,6 +305,7 @@ impl Run {
         report::call(&mut command)?;
         let folder = target.join("firmware/desk").join(program.name());
         fs::create_dir_all(&folder)?;
+        give_utterances(program, &folder)?;
         let binary = target.join("debug").join(program.name());
         Self::of(&mut Command::new(binary), &folder)
     }
@@ -275,26 +313,23 @@ impl Run {
     /// Runs an image in QEMU, its instructions counted if that is possible.
     pub(crate) fn on_board(board: &Board, program: Program, image: &Path) -> Result<Self> {
         let folder = folder(board, program)?;
+        give_utterances(program, &folder)?;
         let counts = folder.join("counts.txt");
         let _ = fs::remove_file(&counts);
-        let mut command = Command::new(board.qemu);
-        command.args(board.machine);
-        command.args(["-display", "none", "-monitor", "none", "-serial", "none"]);
-        command.args(["-semihosting-config", "enable=on,target=native"]);
-        match plugin() {
-            Ok(plugin) => {
-                let plugin = plugin.display();
-                let watch = program.measured();
-                command.arg("-plugin").arg(format!("{plugin},out=counts.txt,watch={watch}"));
+        let counted = plugin().and_then(|plugin| {
+            let mut argument = format!("{},out=counts.txt", plugin.display());
+            for name in [Some(program.measured()), program.measured_inside()] {
+                argument.extend(name.map(|name| format!(",watch={name}")));
             }
-            Err(error) => eprintln!("   instructions are not counted: {error:#}"),
-        }
-        command.arg("-kernel").arg(image);
-        let mut run = Self::of(&mut command, &folder)?;
-        if let Ok(counts) = fs::read_to_string(&counts) {
-            run.read_counts(&counts)?;
-        }
-        Ok(run)
+            let mut run = Self::of(qemu(board, image).args(["-plugin", &argument]), &folder)?;
+            run.read_counts(&fs::read_to_string(&counts)?)?;
+            Ok(run)
+        });
+        // A newer QEMU refuses the plugin, another machine may lack the compiler for it.
+        counted.or_else(|error| {
+            eprintln!("   instructions are not counted: {error:#}");
+            Self::of(&mut qemu(board, image), &folder)
+        })
     }
 
     /// Runs a command in a folder, for a minute at most.
@@ -327,7 +362,9 @@ impl Run {
         for line in counts.lines() {
             let words: Vec<&str> = line.splitn(5, ' ').collect();
             match words[..] {
-                ["call", _, instructions] => self.calls.push(instructions.parse()?),
+                ["call", name, instructions] => {
+                    self.calls.push((name.into(), instructions.parse()?));
+                }
                 ["symbol", instructions, loads, stores, name] => {
                     let numbers = (instructions.parse()?, loads.parse()?, stores.parse()?);
                     self.functions.push((numbers.0, numbers.1, numbers.2, name.into()));
@@ -344,9 +381,22 @@ impl Run {
         lines.flat_map(|line| [line, "\n"]).collect()
     }
 
+    /// The lines that lie beside the program: without what it was given in a file.
+    fn pinned(&self) -> String {
+        let lines = self.lines();
+        let lines = lines.lines().filter(|line| line.split(' ').nth(1) != Some("file"));
+        lines.flat_map(|line| [line, "\n"]).collect()
+    }
+
+    /// Instructions of each call of a function, in order.
+    fn calls(&self, name: &str) -> impl Iterator<Item = u64> {
+        self.calls.iter().filter(move |call| call.0 == name).map(|call| call.1)
+    }
+
     /// The cost of each measured call, in order.
-    pub(crate) fn costs(&self) -> Result<Vec<Cost>> {
-        let mut calls = self.calls.iter();
+    pub(crate) fn costs(&self, program: Program) -> Result<Vec<Cost>> {
+        let mut calls = self.calls(program.measured());
+        let mut inside = program.measured_inside().map(|name| self.calls(name));
         let mut costs = Vec::new();
         for line in self.console.lines() {
             let Some(cost) = line.strip_prefix("cost ") else { continue };
@@ -354,17 +404,50 @@ impl Run {
             let &[name, macs, scratch, stack] = &words[..] else { bail!("a strange line: {line}") };
             let stack = stack.parse()?;
             // A call that was refused before the layer was made took no stack and was not counted.
-            let instructions = if stack > 0 { calls.next().copied() } else { None };
+            let instructions = if stack > 0 { calls.next() } else { None };
+            let of_layer = match &mut inside {
+                Some(inside) => inside.next(),
+                None => instructions,
+            };
             costs.push(Cost {
                 name: name.into(),
                 macs: macs.parse()?,
                 scratch: scratch.parse()?,
                 stack,
                 instructions,
+                of_layer,
             });
         }
         Ok(costs)
     }
+}
+
+/// QEMU with an image on a board.
+fn qemu(board: &Board, image: &Path) -> Command {
+    let mut command = Command::new(board.qemu);
+    command.args(board.machine);
+    command.args(["-display", "none", "-monitor", "none", "-serial", "none"]);
+    command.args(["-semihosting-config", "enable=on,target=native"]);
+    command.arg("-kernel").arg(image);
+    command
+}
+
+/// Puts the test split where the model's program looks for it, in the form that it reads.
+fn give_utterances(program: Program, folder: &Path) -> Result<()> {
+    if program != Program::Vowels {
+        return Ok(());
+    }
+    let mut bytes = Vec::new();
+    for vowel in mha_desk::vowels(&crate::root().join("demos"))? {
+        if vowel.held_out {
+            bytes.extend(u32::from(vowel.label).to_le_bytes());
+            bytes.extend(u32::try_from(vowel.len)?.to_le_bytes());
+            let frames = vowel.frames.get(..vowel.len).context("an utterance is too long")?;
+            bytes.extend(frames.as_flattened().iter().flat_map(|x| x.to_le_bytes()));
+        }
+    }
+    fs::write(folder.join("utterances.bin"), bytes)?;
+    Ok(())
 }
 
 /// Compiles the plugin that counts instructions; its path.
@@ -414,14 +497,25 @@ fn as_written(program: Program, run: &Run) -> Result<()> {
     let path = program.expected();
     let expected = fs::read_to_string(&path).unwrap_or_default();
     let bless = format!("`cargo xtask firmware --model {} --bless` rewrites it", program.name());
-    for (expected, printed) in expected.lines().zip(run.lines().lines()) {
+    for (expected, printed) in expected.lines().zip(run.pinned().lines()) {
         ensure!(
             expected == printed,
             "{} says `{expected}`, the program `{printed}`; {bless}",
             path.display()
         );
     }
-    ensure!(expected == run.lines(), "{} has other lines; {bless}", path.display());
+    ensure!(expected == run.pinned(), "{} has other lines; {bless}", path.display());
+    Ok(())
+}
+
+/// Whether the model knows the speakers, all of the test split's.
+fn right_answers(run: &Run) -> Result<()> {
+    let line = run.console.lines().find_map(|line| line.strip_prefix("right file "));
+    let line = line.context("the program did not read the test split")?;
+    let (right, all) = line.split_once(' ').context("a strange line")?;
+    let (right, all): (u32, u32) = (right.parse()?, all.parse()?);
+    ensure!(all == 370, "the test split has {all} utterances");
+    ensure!(right * 100 >= all * 98, "only {right} of {all} answers are right");
     Ok(())
 }
 
@@ -462,10 +556,55 @@ fn must_not_be_linked(symbol: &str) -> bool {
     parts.iter().any(|part| name.contains(part)) || name.contains("core::fmt")
 }
 
-fn print_report(board: &Board, program: Program, run: &Run) {
-    println!("{}, a {} in QEMU, {}", board.name, board.core, board.target);
-    println!("{}\n", program.name());
-    let Ok(costs) = run.costs() else { return };
+fn print_report(board: &Board, program: Program, run: &Run) -> Result<()> {
+    println!("{}: {} in QEMU, {}\n", board.name, board.core, board.target);
+    let costs = run.costs(program)?;
+    if program == Program::Vowels {
+        print_answers(run, &costs)
+    } else {
+        print_cases(run, &costs)
+    }
+    Ok(())
+}
+
+/// A line for each utterance in flash, and what those of the file come to.
+fn print_answers(run: &Run, costs: &[Cost]) {
+    println!("Which of nine speakers says this /ae/?\n");
+    println!(
+        "{:>9}{:>9}{:>9}{:>14}{:>15}",
+        "frames", "answer", "speaker", "instructions", "of them layer"
+    );
+    let answers = run.console.lines().filter_map(|line| line.strip_prefix("answer "));
+    for (answer, cost) in answers.zip(costs) {
+        let words: Vec<&str> = answer.split(' ').collect();
+        let &["flash", frames, answer, speaker, _] = &words[..] else { continue };
+        let wrong = if answer == speaker { "" } else { "  wrong" };
+        let (all, layer) = (count(cost.instructions), count(cost.of_layer));
+        println!("{frames:>9}{answer:>9}{speaker:>9}{all:>14}{layer:>15}{wrong}");
+    }
+    println!();
+    for line in run.console.lines().filter_map(|line| line.strip_prefix("right ")) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let &[source, right, all] = &words[..] else { continue };
+        let share = 100.0 * right.parse().unwrap_or(0.0) / all.parse().unwrap_or(1.0);
+        let place = if source == "flash" { "in flash" } else { "of the test split, from a file" };
+        println!("{right} of {all} {place} are right: {share:.2} %");
+    }
+    let mut instructions: Vec<u64> = costs.iter().filter_map(|cost| cost.instructions).collect();
+    instructions.sort_unstable();
+    if let [least, .., most] = instructions[..] {
+        let median = instructions[instructions.len() / 2];
+        println!("instructions for an answer: {least} to {most}, median {median}");
+        let layer: u64 = costs.iter().filter_map(|cost| cost.of_layer).sum();
+        let macs: u64 = costs.iter().map(|cost| cost.macs).sum();
+        println!("instructions for a multiply-accumulate of the layer: {}", ratio(layer, macs));
+    }
+    if let Some(stack) = costs.iter().map(|cost| cost.stack).max() {
+        println!("deepest stack of an answer: {stack} bytes");
+    }
+}
+
+fn print_cases(run: &Run, costs: &[Cost]) {
     let answers: BTreeMap<&str, &str> = run
         .console
         .lines()
@@ -475,20 +614,26 @@ fn print_report(board: &Board, program: Program, run: &Run) {
         "{:<18}{:>10}{:>9}{:>8}{:>13}{:>11}  answer",
         "case", "MAC", "scratch", "stack", "instructions", "instr/MAC"
     );
-    for cost in &costs {
-        let answer = answers.get(cost.name.as_str()).copied().unwrap_or_default();
-        let (instructions, each) = match cost.instructions {
-            Some(n) if answer.starts_with("ok") => {
-                (n.to_string(), format!("{:.2}", n as f64 / cost.macs as f64))
-            }
-            Some(n) => (n.to_string(), String::new()),
-            None => (String::new(), String::new()),
-        };
+    for cost in costs {
+        let Cost { name, macs, scratch, stack, instructions, .. } = cost;
+        let answer = answers.get(name.as_str()).copied().unwrap_or_default();
+        let each = instructions.filter(|_| answer.starts_with("ok"));
+        let each = each.map(|n| ratio(n, *macs)).unwrap_or_default();
+        let instructions = count(*instructions);
         println!(
-            "{:<18}{:>10}{:>9}{:>8}{instructions:>13}{each:>11}  {answer}",
-            cost.name, cost.macs, cost.scratch, cost.stack
+            "{name:<18}{macs:>10}{scratch:>9}{stack:>8}{instructions:>13}{each:>11}  {answer}"
         );
     }
+}
+
+/// A number that may be unknown.
+pub(crate) fn count(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".into(), |number| number.to_string())
+}
+
+/// A quotient with two decimals.
+pub(crate) fn ratio(number: u64, by: u64) -> String {
+    format!("{:.2}", number as f64 / by as f64)
 }
 
 fn print_profile(run: &Run) {

@@ -8,6 +8,7 @@ mod check;
 mod cross;
 mod demo;
 mod doors;
+mod draw;
 mod firmware;
 mod header;
 mod report;

@@ -188,7 +188,10 @@ fn install(packages: BTreeSet<&str>) -> Result<()> {
         known
     };
     let packages: Vec<_> = packages.into_iter().filter(known).collect();
-    call(apt().args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages))
+    eprintln!("   installing {}", packages.join(" "));
+    // What it says fills pages and matters only where it fails.
+    output(apt().args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages))?;
+    Ok(())
 }
 
 /// Where a program lies.

@@ -18,6 +18,7 @@ pub mod memory;
 mod panic;
 pub mod record;
 pub mod stack;
+pub mod utterances;
 
 /// Makes `main`, a function that returns an exit code, the program.
 #[macro_export]

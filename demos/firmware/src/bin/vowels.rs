@@ -1,0 +1,125 @@
+//! Which of nine speakers says this /ae/? The trained model, its weights in flash, on utterances in
+//! flash and then on all that the machine it hangs on has in a file.
+
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(feature = "without-calls")]
+use core::hint::black_box;
+
+#[cfg(not(feature = "without-calls"))]
+use mha_firmware::cost;
+#[cfg(not(feature = "without-calls"))]
+use mha_nets::network::Call;
+
+use mha::{Error, Isa};
+use mha_firmware::console::Digest;
+use mha_firmware::host::File;
+use mha_firmware::memory::Memory;
+use mha_firmware::record::Record;
+use mha_firmware::stack;
+use mha_firmware::utterances::{self, Spoken};
+use mha_nets::vowels::{CLASSES, FEATURES, LONGEST, Utterance, Vowels};
+
+mha_firmware::program!(run);
+
+static VOWELS: Vowels<'static> = Vowels::committed(Isa::PORTABLE);
+static SCRATCH: Memory<[f32; Vowels::SCRATCH_LEN]> = Memory::new([0.0; Vowels::SCRATCH_LEN]);
+
+/// The layer inside of the network, counted by itself.
+#[cfg(not(feature = "without-calls"))]
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn measured_layer(call: Call<'_>) -> Result<(), Error> {
+    call.run(Isa::PORTABLE)
+}
+
+/// The call that is counted: from frames to logits.
+#[cfg(not(feature = "without-calls"))]
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn measured_inference(
+    utterance: Utterance<'_>,
+    logits: &mut [f32; CLASSES],
+    macs: &mut usize,
+    scratch: &mut [f32],
+) -> Result<(), Error> {
+    let layer = |call: Call<'_>| {
+        *macs = cost::layer(&call.config, call.shape);
+        measured_layer(call)
+    };
+    VOWELS.classify_with(utterance, logits, None, scratch, layer)
+}
+
+/// The same without library and network; their weights stay.
+#[cfg(feature = "without-calls")]
+fn measured_inference(
+    utterance: Utterance<'_>,
+    logits: &mut [f32; CLASSES],
+    macs: &mut usize,
+    scratch: &mut [f32],
+) -> Result<(), Error> {
+    black_box((&VOWELS, utterance, logits, macs, scratch));
+    black_box(Ok(()))
+}
+
+fn run() -> i32 {
+    // SAFETY: `run` is called once.
+    let scratch = unsafe { SCRATCH.take() };
+    let mut record = Record::new();
+    let mut score = Score::default();
+    for spoken in utterances::in_flash() {
+        score.add(spoken, classify("flash", spoken, scratch, &mut record));
+    }
+    score.print("flash", &mut record);
+    if let Some(mut file) = File::open(utterances::NAME) {
+        let mut room = [[0.0; FEATURES]; LONGEST];
+        let mut score = Score::default();
+        while let Some(spoken) = utterances::next(&mut file, &mut room) {
+            score.add(spoken, classify("file", spoken, scratch, &mut record));
+        }
+        score.print("file", &mut record);
+    }
+    0
+}
+
+/// `answer <source> <frames> <answer> <speaker> <digest>`, and the logits to the file; the answer.
+fn classify(
+    source: &str,
+    spoken: Spoken<'_>,
+    scratch: &mut [f32],
+    record: &mut Record,
+) -> Option<usize> {
+    let mut logits = [f32::NAN; CLASSES];
+    let mut macs = 0;
+    let utterance = Utterance::new(spoken.frames);
+    let call = || measured_inference(utterance, &mut logits, &mut macs, scratch);
+    let (result, stack) = stack::gauge(call);
+    if result.is_err() {
+        record.console().text("refused ").text(source).end();
+        return None;
+    }
+    let answer = mha_nets::best(&logits);
+    let line = record.console().text("answer ").text(source).number(spoken.frames.len());
+    line.number(answer).number(spoken.speaker).hex(Digest::new().floats(&logits).word()).end();
+    record.words(&logits);
+    record.cost(source, macs, Vowels::SCRATCH_LEN, stack);
+    Some(answer)
+}
+
+/// How many answers were right.
+#[derive(Default)]
+struct Score {
+    right: usize,
+    all: usize,
+}
+
+impl Score {
+    fn add(&mut self, spoken: Spoken<'_>, answer: Option<usize>) {
+        self.right += usize::from(answer == Some(spoken.speaker));
+        self.all += 1;
+    }
+
+    fn print(&self, source: &str, record: &mut Record) {
+        record.console().text("right ").text(source).number(self.right).number(self.all).end();
+    }
+}

@@ -1,0 +1,23 @@
+//! Prints a hash of what the portable kernel answers to each case, to be compared with what another
+//! machine prints.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use mha::Isa;
+use mha_conformance::{Case, Door, Rust, Scratch, files};
+
+fn main() -> Result<()> {
+    let folder = std::env::args_os().nth(1).context("which folder of cases?")?;
+    for path in files(Path::new(&folder))? {
+        let case = Case::read(&path)?;
+        let answer = Rust::new(Isa::PORTABLE, Scratch::Recommended).run(&case.call)?;
+        // FNV-1a. Which of the many NaNs it is, processors choose.
+        let hash = answer.y.iter().chain(&answer.scores).fold(0xcbf2_9ce4_8422_2325, |hash, x| {
+            let bits = if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() };
+            (hash ^ u64::from(bits)).wrapping_mul(0x100_0000_01b3)
+        });
+        println!("{hash:016x} {}", path.display());
+    }
+    Ok(())
+}

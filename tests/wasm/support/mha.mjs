@@ -1,0 +1,9 @@
+// The built package: where `cargo xtask wasm` puts it, or where MHA_PACKAGE says.
+
+import { pathToFileURL } from "node:url";
+
+const built = new URL("../../../target/npm/mha/", import.meta.url);
+/** The package's folder. */
+export const folder = process.env.MHA_PACKAGE === undefined ? built : pathToFileURL(`${process.env.MHA_PACKAGE}/`);
+
+export const { ErrorCode, MhaError, load } = await import(new URL("index.js", folder).href);

@@ -1,0 +1,231 @@
+//! Builds the npm package in target/npm/mha: the module, wasm-bindgen's glue, and the TypeScript of
+//! wasm/npm over both, compiled.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use wasm_bindgen_cli_support::Bindgen;
+
+use crate::cross::{Cross, Library};
+use crate::report::{call, output};
+use crate::tools;
+
+/// The compiler of the TypeScript, from npm.
+pub(super) const TYPESCRIPT: &str = "typescript@5.9.3";
+
+/// What makes the module smaller, from npm.
+const BINARYEN: &str = "binaryen@132.0.0";
+
+/// 128-bit vectors: every browser has had them since 2023, and they round as the portable kernel's
+/// floats do, so the bits stay.
+const FLAGS: &str = "-Ctarget-feature=+simd128";
+
+/// Declarations that describe no entry of the package.
+const INTERNAL: [&str; 2] = ["checks.d.ts", "run.d.ts"];
+
+/// The package.
+pub(super) struct Package {
+    pub(super) folder: PathBuf,
+}
+
+/// Builds the package, unless it was built from these very sources.
+pub(super) fn built() -> Result<Package> {
+    let module = module()?;
+    let stamp = stamp(&module)?;
+    let package = Package { folder: npm().join("mha") };
+    let known = fs::read_to_string(npm().join("mha.stamp")).unwrap_or_default();
+    if known == stamp && package.folder.is_dir() { Ok(package) } else { assemble(&module, &stamp) }
+}
+
+/// Builds the package.
+pub(super) fn build() -> Result<Package> {
+    let module = module()?;
+    let stamp = stamp(&module)?;
+    assemble(&module, &stamp)
+}
+
+/// Compiles the module.
+fn module() -> Result<PathBuf> {
+    let cross = Cross::new(tools::WASM).library(Library::Alloc).flags(FLAGS);
+    // On standard error it says what it compiles, which the first time takes a while.
+    call(cross.cargo("build")?.args(["--release", "--package", "mha-wasm"]))?;
+    Ok(cross.folder("release").join("mha_wasm.wasm"))
+}
+
+/// What the package depends on, in a number.
+fn stamp(module: &Path) -> Result<String> {
+    let mut hasher = DefaultHasher::new();
+    read(module)?.hash(&mut hasher);
+    for file in files(&sources())? {
+        file.hash(&mut hasher);
+        read(&file)?.hash(&mut hasher);
+    }
+    (TYPESCRIPT, BINARYEN, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+fn assemble(module: &Path, stamp: &str) -> Result<Package> {
+    // 1. The sources, with wasm-bindgen's glue among them.
+    let stage = npm().join("stage");
+    fresh(&stage)?;
+    copy(&sources(), &stage)?;
+    let glue = stage.join("src/glue");
+    let mut bindgen = Bindgen::new();
+    bindgen.input_path(module).out_name("mha_wasm").web(true)?;
+    // Without it bundlers find no address that they would have to follow.
+    bindgen.typescript(true).omit_default_module_path(true).generate(&glue)?;
+
+    // 2. Compiled.
+    call(Command::new(tools::npm(TYPESCRIPT, "tsc")?).arg("--project").arg(&stage))?;
+
+    // 3. Together.
+    let new = npm().join("mha.new");
+    fresh(&new)?;
+    copy(&stage.join("out"), &new)?;
+    for name in INTERNAL {
+        fs::remove_file(new.join(name)).with_context(|| format!("no {name} was compiled"))?;
+    }
+    fs::create_dir_all(new.join("glue"))?;
+    fs::copy(glue.join("mha_wasm.js"), new.join("glue/mha_wasm.js"))?;
+    let wasm = new.join("mha.wasm");
+    optimise(&glue.join("mha_wasm_bg.wasm"), &wasm)?;
+    let inlined = format!("export const inlined =\n  \"{}\";\n", base64(&read(&wasm)?));
+    fs::write(new.join("inlined.js"), inlined)?;
+    let manifest = fs::read_to_string(stage.join("package.json"))?;
+    let version = concat!("\"version\": \"", env!("CARGO_PKG_VERSION"), "\"");
+    ensure!(manifest.contains(version), "package.json does not say {version}");
+    fs::write(new.join("package.json"), manifest)?;
+    for name in ["README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+        let file = if name == "README.md" { stage.join(name) } else { crate::root().join(name) };
+        if file.exists() {
+            fs::copy(&file, new.join(name))?;
+        }
+    }
+
+    // 4. In the place of the old one.
+    let folder = npm().join("mha");
+    remove(&folder)?;
+    fs::rename(&new, &folder)?;
+    fs::write(npm().join("mha.stamp"), stamp)?;
+    Ok(Package { folder })
+}
+
+/// Makes the module smaller; where wasm-opt cannot be had, it stays as it is.
+fn optimise(from: &Path, to: &Path) -> Result<()> {
+    let program = match tools::npm(BINARYEN, "wasm-opt") {
+        Ok(program) => program,
+        Err(error) => {
+            eprintln!("   no wasm-opt, so the module stays larger than it need be: {error:#}");
+            fs::copy(from, to)?;
+            return Ok(());
+        }
+    };
+    let features = [
+        "bulk-memory",
+        "multivalue",
+        "mutable-globals",
+        "nontrapping-float-to-int",
+        "reference-types",
+        "sign-ext",
+        "simd",
+    ];
+    let mut command = Command::new(program);
+    command.args(["-O3", "--strip-debug", "--strip-producers", "--strip-target-features"]);
+    command.args(features.map(|feature| format!("--enable-{feature}")));
+    output(command.arg(from).arg("-o").arg(to))?;
+    Ok(())
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let all = (0..3).fold(0, |all, i| all << 8 | u32::from(*chunk.get(i).unwrap_or(&0)));
+        for place in 0..4 {
+            let digit = DIGITS[(all >> (18 - 6 * place)) as usize & 63];
+            text.push(if place <= chunk.len() { digit.into() } else { '=' });
+        }
+    }
+    text
+}
+
+fn npm() -> PathBuf {
+    crate::target().join("npm")
+}
+
+fn sources() -> PathBuf {
+    crate::root().join("wasm/npm")
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Makes a folder empty.
+pub(super) fn fresh(folder: &Path) -> Result<()> {
+    remove(folder)?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Copies a folder with all that is in it.
+pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
+    for file in files(from)? {
+        let inside = file.strip_prefix(from).map_err(|error| anyhow!(error))?;
+        let target = to.join(inside);
+        if let Some(folder) = target.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::copy(&file, &target)
+            .with_context(|| format!("cannot copy {} to {}", file.display(), target.display()))?;
+    }
+    Ok(())
+}
+
+/// The files of a folder, all levels deep, sorted.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut left = vec![folder.to_path_buf()];
+    while let Some(folder) = left.pop() {
+        let context = || format!("cannot read {}", folder.display());
+        for entry in folder.read_dir().with_context(context)? {
+            let path = entry.with_context(context)?.path();
+            if path.is_dir() { left.push(path) } else { found.push(path) }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64;
+
+    /// The examples of RFC 4648.
+    #[test]
+    fn base64_is_as_the_standard_says() {
+        let examples = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ];
+        for (plain, encoded) in examples {
+            assert_eq!(base64(plain.as_bytes()), encoded);
+        }
+    }
+}
