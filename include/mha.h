@@ -332,9 +332,9 @@ typedef enum mha_isa {
 /// The order in which the two axes of a weight lie in memory. Both are used as they are, without a
 /// copy, and give the same bits.
 typedef enum mha_weight_order {
-    /// [in][out]: Flux's `Dense` as stored (column-major `(out, in)`), Keras, Flax, ONNX MatMul.
+    /// `[in][out]`: Flux's `Dense` as stored (column-major `(out, in)`), Keras, Flax, ONNX MatMul.
     MHA_WEIGHT_ORDER_IN_OUT = 0,
-    /// [out][in]: PyTorch, Hugging Face.
+    /// `[out][in]`: PyTorch, Hugging Face.
     MHA_WEIGHT_ORDER_OUT_IN = 1,
 } mha_weight_order;
 
@@ -389,7 +389,7 @@ typedef struct mha_config {
     /// Number of heads, at least 1; divides `dims.qk` and `dims.v`. Head h owns the features
     /// h * d to (h + 1) * d of queries, keys and values.
     size_t heads;
-    /// How the weights lie in memory: one of `enum mha_weight_order`. Zero: [in][out].
+    /// How the weights lie in memory: one of `enum mha_weight_order`. Zero: `[in][out]`.
     int32_t weight_order;
     /// Nonzero: `scale` counts. Zero: the factor is 1 / sqrt(qk / heads), and `scale` is not looked
     /// at.

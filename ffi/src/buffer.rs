@@ -18,11 +18,8 @@ impl<T> Buffer<T> {
             return Ok(Self::none());
         }
         check(data, argument)?;
-        let bytes = len.checked_mul(size_of::<T>()).filter(|&bytes| bytes <= isize::MAX as usize);
-        match bytes.and_then(|bytes| data.addr().checked_add(bytes)) {
-            Some(_) => Ok(Self { data, len }),
-            None => Err(Fault::new(K::TooLarge, argument)),
-        }
+        fits(data.addr(), len, size_of::<T>(), argument)?;
+        Ok(Self { data, len })
     }
 
     /// No elements.
@@ -64,12 +61,31 @@ impl<T> Buffer<T> {
 
 /// Checks that a pointer could point to something.
 pub(crate) fn check<T>(data: *const T, argument: A) -> Result<(), Fault> {
-    if data.is_null() {
+    points(data.addr(), align_of::<T>(), argument)
+}
+
+// The two below are functions of their own, for all types and places, because they are many: inlined
+// they would be half of what this library takes in flash.
+
+/// Checks that an address is neither null nor misaligned.
+#[inline(never)]
+fn points(address: usize, align: usize, argument: A) -> Result<(), Fault> {
+    if address == 0 {
         Err(Fault::new(K::Null, argument))
-    } else if !data.is_aligned() {
+    } else if address & (align - 1) != 0 {
         Err(Fault::new(K::Misaligned, argument))
     } else {
         Ok(())
+    }
+}
+
+/// Checks that a slice ends inside the address space.
+#[inline(never)]
+fn fits(address: usize, len: usize, size: usize, argument: A) -> Result<(), Fault> {
+    let bytes = len.checked_mul(size).filter(|&bytes| bytes <= isize::MAX as usize);
+    match bytes.and_then(|bytes| address.checked_add(bytes)) {
+        Some(_) => Ok(()),
+        None => Err(Fault::new(K::TooLarge, argument)),
     }
 }
 
@@ -88,28 +104,30 @@ impl Written {
         scratch: &Buffer<f32>,
     ) -> Result<Self, Fault> {
         let mut written = Self::NOTHING;
-        written.0[0] = (y.addresses(), A::Y);
-        if written.overlapping(scores).is_some() {
-            return Err(Fault::new(K::Overlap, A::Scores));
+        let all = [(y, A::Y), (scores, A::Scores), (scratch, A::Scratch)];
+        for (place, (buffer, argument)) in all.into_iter().enumerate() {
+            let addresses = buffer.addresses();
+            if written.overlapping(&addresses).is_some() {
+                return Err(Fault::new(K::Overlap, argument));
+            }
+            if let Some(entry) = written.0.get_mut(place) {
+                *entry = (addresses, argument);
+            }
         }
-        written.0[1] = (scores.addresses(), A::Scores);
-        if written.overlapping(scratch).is_some() {
-            return Err(Fault::new(K::Overlap, A::Scratch));
-        }
-        written.0[2] = (scratch.addresses(), A::Scratch);
         Ok(written)
     }
 
     /// Passes a buffer that is read through; an error names the one that would be written over it.
     pub(crate) fn apart<T>(&self, read: Buffer<T>) -> Result<Buffer<T>, Fault> {
-        match self.overlapping(&read) {
+        match self.overlapping(&read.addresses()) {
             None => Ok(read),
             Some(argument) => Err(Fault::new(K::Overlap, argument)),
         }
     }
 
-    fn overlapping<T>(&self, buffer: &Buffer<T>) -> Option<A> {
-        let found = self.0.iter().find(|(written, _)| overlap(written, &buffer.addresses()));
+    #[inline(never)]
+    fn overlapping(&self, addresses: &Range<usize>) -> Option<A> {
+        let found = self.0.iter().find(|(written, _)| overlap(written, addresses));
         found.map(|&(_, argument)| argument)
     }
 }

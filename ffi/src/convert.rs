@@ -64,6 +64,8 @@ impl mha_slice {
     ///
     /// # Safety
     /// If the pointer passes the checks, `len` floats are there, and nobody writes them during `'a`.
+    // Once for all buffers of a call: inlined, it would be half of this library's flash.
+    #[inline(never)]
     unsafe fn get<'a>(&self, written: &Written, argument: A) -> Result<&'a [f32], Fault> {
         let buffer = written.apart(Buffer::new(self.data, self.len, argument)?)?;
         // SAFETY: the caller's promise.
@@ -156,9 +158,9 @@ impl mha_inputs {
         let mut inputs = Inputs::new(q, k, v);
         let bias = &self.bias;
         if !(bias.data.is_null() && bias.len == 0) {
-            let data = written.apart(Buffer::new(bias.data, bias.len, A::Bias)?)?;
+            let data = mha_slice { data: bias.data, len: bias.len };
             // SAFETY: as above.
-            let data = unsafe { data.slice() };
+            let data = unsafe { data.get(written, A::Bias)? };
             inputs = inputs.bias(Broadcast::new(data, extents(bias.extents, sizes)));
         }
         let mask = &self.mask;

@@ -29,9 +29,9 @@ pub struct mha_dims {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mha_weight_order {
-    /// [in][out]: Flux's `Dense` as stored (column-major `(out, in)`), Keras, Flax, ONNX MatMul.
+    /// `[in][out]`: Flux's `Dense` as stored (column-major `(out, in)`), Keras, Flax, ONNX MatMul.
     InOut = 0,
-    /// [out][in]: PyTorch, Hugging Face.
+    /// `[out][in]`: PyTorch, Hugging Face.
     OutIn = 1,
 }
 
@@ -44,7 +44,7 @@ pub struct mha_config {
     /// Number of heads, at least 1; divides `dims.qk` and `dims.v`. Head h owns the features
     /// h * d to (h + 1) * d of queries, keys and values.
     pub heads: usize,
-    /// How the weights lie in memory: one of `enum mha_weight_order`. Zero: [in][out].
+    /// How the weights lie in memory: one of `enum mha_weight_order`. Zero: `[in][out]`.
     pub weight_order: i32,
     /// Nonzero: `scale` counts. Zero: the factor is 1 / sqrt(qk / heads), and `scale` is not looked
     /// at.
@@ -265,4 +265,47 @@ pub struct mha_outputs {
     pub scores: mha_slice_mut,
     /// Which scores: one of `enum mha_scores_at`. Zero: probabilities.
     pub scores_at: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::{mha_rng, mha_truncated_normal};
+    use core::mem::{align_of, offset_of};
+
+    /// Sizes in words of the machine, and bytes that are the same on all: what docs/abi.md lists.
+    #[test]
+    fn structs_have_the_documented_layout() {
+        const WORD: usize = size_of::<usize>();
+        // Members of four bytes fill whole words.
+        let tail = |members: usize| (members * 4).next_multiple_of(WORD);
+        assert_eq!(size_of::<mha_dims>(), 6 * WORD);
+        assert_eq!(size_of::<mha_config>(), 7 * WORD + tail(3));
+        assert_eq!(offset_of!(mha_config, heads), 6 * WORD);
+        assert_eq!(offset_of!(mha_config, weight_order), 7 * WORD);
+        assert_eq!(offset_of!(mha_config, has_scale), 7 * WORD + 4);
+        assert_eq!(offset_of!(mha_config, scale), 7 * WORD + 8);
+        assert_eq!(size_of::<mha_slice>(), 2 * WORD);
+        assert_eq!(size_of::<mha_slice_mut>(), 2 * WORD);
+        assert_eq!(size_of::<mha_weights>(), 16 * WORD);
+        assert_eq!(size_of::<mha_layer>(), size_of::<mha_config>() + 16 * WORD + tail(1));
+        assert_eq!(offset_of!(mha_layer, weights), size_of::<mha_config>());
+        assert_eq!(offset_of!(mha_layer, isa), size_of::<mha_config>() + 16 * WORD);
+        assert_eq!(size_of::<mha_attention>(), 3 * WORD + tail(2));
+        assert_eq!(size_of::<mha_shape>(), 3 * WORD);
+        assert_eq!(size_of::<mha_mask>(), 6 * WORD);
+        assert_eq!(size_of::<mha_bias>(), 6 * WORD);
+        assert_eq!(size_of::<mha_causal>(), 4 * WORD);
+        assert_eq!(offset_of!(mha_causal, offset), WORD);
+        assert_eq!(offset_of!(mha_dropout, seed), align_of::<u64>());
+        assert_eq!(size_of::<mha_dropout>(), 8 + align_of::<u64>());
+        assert_eq!(offset_of!(mha_inputs, bias), 6 * WORD);
+        assert_eq!(offset_of!(mha_inputs, mask), 12 * WORD);
+        assert_eq!(offset_of!(mha_inputs, causal), 18 * WORD);
+        assert_eq!(offset_of!(mha_inputs, dropout), 22 * WORD);
+        assert_eq!(size_of::<mha_inputs>(), 22 * WORD + size_of::<mha_dropout>());
+        assert_eq!(size_of::<mha_outputs>(), 4 * WORD + tail(1));
+        assert_eq!((size_of::<mha_rng>(), size_of::<mha_truncated_normal>()), (8, 16));
+        assert!(size_of::<f32>() == 4 && align_of::<f32>() == 4);
+    }
 }
