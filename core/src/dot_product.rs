@@ -1,17 +1,19 @@
 //! Attention without projections: queries, keys and values enter as they are.
 
-use crate::attention::{Head, Queries};
+use crate::attention::Head;
 use crate::cache::{Cache, Turn};
 use crate::call::{Inputs, Outputs};
 use crate::dims::{Attention, Shape};
 use crate::error::{Argument, Error};
 use crate::kernel::{Columns, Isa, Kernel, Matrix, MatrixMut, Task};
-use crate::layer::{check_attention, check_rows, sequences};
+use crate::layer::{check_attention, check_rows};
 use crate::options::{Options, Rules};
 use crate::plan::{Parts, Plan, Sizes, exact, take};
 use crate::scores::ScoresRest;
 use crate::softmax::query_scale;
 use crate::transform::{Features, Side, transform, transforms};
+use crate::visible::Queries;
+use crate::work::sequences;
 
 /// Attention of queries over keys and values that are projected already: NNlib's
 /// `dot_product_attention`.

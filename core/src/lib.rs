@@ -49,8 +49,8 @@
 //!   logit overflows.
 //!
 //! # Where to read
-//! [`reference`] is the layer as a textbook would write it, and decides its bits. The way of the data
-//! is `layer` (project, attend, project), `attention` (the online softmax over tiles), `softmax` (its
+//! [`mod@reference`] is the layer as a textbook would write it, and decides its bits. The way of the data
+//! is `work` (project, attend, project), `attention` (the online softmax over tiles), `softmax` (its
 //! numbers), `kernel` (one product, written once over a small vector trait).
 //!
 //! # What it is not
@@ -73,11 +73,14 @@ mod layer;
 mod mask;
 mod merge;
 mod options;
+mod packed;
 mod plan;
 pub mod reference;
 mod scores;
 mod softmax;
 mod transform;
+mod visible;
+mod work;
 
 pub use cache::{Cache, CacheConfig, CacheState};
 pub use call::{Inputs, Outputs, ScoresAt, Weights};
