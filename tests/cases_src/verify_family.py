@@ -174,7 +174,7 @@ def main(arguments):
     check_philox()
     single, listing = "--f32" in arguments, "--list" in arguments
     roots = [Path(a) for a in arguments if not a.startswith("--")] or [FOLDER]
-    paths = sorted(p for root in roots for p in ([root] if root.is_file() else root.rglob("*.safetensors")))
+    paths = sorted(p for root in roots for p in ([root] if root.is_file() else root.rglob("*.safetensors")) if p.parent.name != "invalid")
     try:
         from safetensors import deserialize
     except ImportError:

@@ -171,7 +171,10 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            files(&path, found);
+            // Files that are wrong on purpose.
+            if path.file_name().is_some_and(|name| name != "invalid") {
+                files(&path, found);
+            }
         } else if path.extension().is_some_and(|extension| extension == "safetensors") {
             found.push(path);
         }
