@@ -231,6 +231,10 @@ typedef enum mha_kind {
     MHA_KIND_VALUE = 6,
     /// A range of rows ends before it starts, or past the last row.
     MHA_KIND_RANGE = 7,
+    /// Two options that exclude each other.
+    MHA_KIND_CONFLICT = 8,
+    /// A cache has no room for what is to be appended.
+    MHA_KIND_CACHE_FULL = 9,
     /// A pointer is NULL that must not be.
     MHA_KIND_NULL = 32,
     /// A pointer is not aligned for what it points to.
@@ -291,6 +295,28 @@ typedef enum mha_argument {
     MHA_ARGUMENT_SCRATCH = 23,
     /// The weights of a layer: one flat array of them, or the struct.
     MHA_ARGUMENT_WEIGHTS = 24,
+    /// The real lengths of the sequences.
+    MHA_ARGUMENT_LENS = 25,
+    /// The cap of the logits.
+    MHA_ARGUMENT_SOFTCAP = 26,
+    /// The slopes of ALiBi.
+    MHA_ARGUMENT_ALIBI = 27,
+    /// The rotary positions.
+    MHA_ARGUMENT_ROPE = 28,
+    /// The logits of the sinks.
+    MHA_ARGUMENT_SINKS = 29,
+    /// The normalisation of q and k.
+    MHA_ARGUMENT_NORM = 30,
+    /// The documents of queries and keys.
+    MHA_ARGUMENT_SEGMENTS = 31,
+    /// The extra key and value.
+    MHA_ARGUMENT_EXTRA = 32,
+    /// The log-sum-exp output.
+    MHA_ARGUMENT_LSE = 33,
+    /// The key/value cache.
+    MHA_ARGUMENT_CACHE = 34,
+    /// The number of key/value heads.
+    MHA_ARGUMENT_KV_HEADS = 35,
     /// The layer.
     MHA_ARGUMENT_LAYER = 64,
     /// The configuration.

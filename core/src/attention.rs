@@ -1,17 +1,19 @@
 //! Attention of a tile of queries over the keys and values of one head: the tiled, online softmax.
 //!
-//! Nothing here knows where queries come from or where the result goes; [`layer`](crate::layer)
+//! Nothing here knows where queries come from or where the result goes; [`work`](crate::work)
 //! brings both. The numbers, and why tiling does not change their bits, are in
 //! [`softmax`](crate::softmax).
 
 use core::f32::consts::LN_2;
 use core::ops::Range;
 
-use crate::call::{Inputs, ScoresAt};
-use crate::dropout::DropoutRow;
+use crate::cache::Turn;
+use crate::call::ScoresAt;
 use crate::kernel::{Columns, Kernel, Matrix, MatrixMut, Start};
+use crate::options::{Options, Rules};
 use crate::plan::TileParts;
 use crate::softmax::{self, BLOCK, LOG2_E, WIDE};
+use crate::visible::{Queries, capped};
 
 /// Projected keys and values of one head.
 #[derive(Clone, Copy)]
@@ -20,136 +22,23 @@ pub(crate) struct Head<'a> {
     pub(crate) keys: Columns<'a>,
     /// `[kv_len, d_v]`.
     pub(crate) values: Columns<'a>,
+    /// How positions go round in memory, if they do.
+    pub(crate) turn: Turn,
 }
 
 impl<'a> Head<'a> {
-    /// The keys `from .. from + count`, `from` a multiple of the block.
+    /// The keys `from .. from + count`, `from` a multiple of the block, in one run.
     fn keys(&self, from: usize, count: usize) -> Columns<'a> {
-        let data = self.keys.data.get(from / BLOCK * self.keys.block_stride..).unwrap_or(&[]);
+        let block = self.turn.slot(from) / BLOCK;
+        let data = self.keys.data.get(block * self.keys.block_stride..).unwrap_or(&[]);
         Columns { data, columns: count, ..self.keys }
     }
 
-    /// The values `from .. from + count`.
+    /// The values `from .. from + count`, in one run.
     fn values(&self, from: usize, count: usize) -> Columns<'a> {
-        let data = self.values.data.get(from * self.values.row_stride..).unwrap_or(&[]);
+        let row = self.turn.slot(from);
+        let data = self.values.data.get(row * self.values.row_stride..).unwrap_or(&[]);
         Columns { data, rows: count, ..self.values }
-    }
-}
-
-/// Which queries of which head a tile holds, and what they may see.
-#[derive(Clone, Copy)]
-pub(crate) struct Queries<'a> {
-    pub(crate) inputs: &'a Inputs<'a>,
-    pub(crate) batch: usize,
-    pub(crate) head: usize,
-    /// The tile's first query.
-    pub(crate) first: usize,
-    pub(crate) kv_len: usize,
-}
-
-impl Queries<'_> {
-    /// The keys that the causal rule and the lengths leave to row `row` of the tile.
-    fn visible(&self, row: usize) -> Range<usize> {
-        match &self.inputs.causal {
-            Some(causal) => causal.visible(self.batch, self.first + row, self.kv_len),
-            None => 0..self.kv_len,
-        }
-    }
-
-    /// The keys that any of the tile's rows may see.
-    fn visible_to_any(&self, rows: usize) -> Range<usize> {
-        let all = (0..rows).map(|row| self.visible(row)).filter(|keys| !keys.is_empty());
-        all.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
-    }
-
-    /// Whether single keys inside a row's range may be invisible.
-    fn has_holes(&self) -> bool {
-        self.inputs.mask.is_some() || self.inputs.bias.is_some()
-    }
-
-    /// The dropout decisions of a row, where there are any.
-    fn dropout(&self, row: usize) -> Option<DropoutRow> {
-        self.inputs.dropout?.row(self.batch, self.head, self.first + row)
-    }
-
-    /// Whether the row may see a key.
-    fn sees(&self, row: usize, key: usize) -> bool {
-        let query = self.first + row;
-        let masked = self.inputs.mask.is_some_and(|mask| {
-            let (mask, step) = mask.row(self.batch, self.head, query);
-            mask.get(key * step) == Some(&0)
-        });
-        let excluded = self.inputs.bias.is_some_and(|bias| {
-            let (bias, step) = bias.row(self.batch, self.head, query);
-            bias.get(key * step) == Some(&f32::NEG_INFINITY)
-        });
-        self.visible(row).contains(&key) && !masked && !excluded
-    }
-
-    /// Visible keys of a row that has none above −∞ have overflowed: they get the lowest logit
-    /// there is, so that they share the row. Whether there are any.
-    fn raise_overflow(&self, row: usize, from: usize, logits: &mut [f32]) -> bool {
-        let mut any = false;
-        for (i, logit) in logits.iter_mut().enumerate() {
-            if *logit == f32::NEG_INFINITY && self.sees(row, from + i) {
-                *logit = f32::MIN;
-                any = true;
-            }
-        }
-        any
-    }
-
-    /// Adds the bias to a row's logits, the first of which is key `from`, and puts −∞ where the row
-    /// may not see the key.
-    fn apply(&self, row: usize, from: usize, logits: &mut [f32]) {
-        let query = self.first + row;
-        if let Some(bias) = &self.inputs.bias {
-            let (bias, step) = bias.row(self.batch, self.head, query);
-            let bias = bias.get(from * step..).unwrap_or(&[]);
-            if step == 0 {
-                let one = bias.first().copied().unwrap_or(0.0);
-                logits.iter_mut().for_each(|logit| *logit = biased(*logit, one));
-            } else {
-                logits.iter_mut().zip(bias).for_each(|(logit, &b)| *logit = biased(*logit, b));
-            }
-        }
-        if let Some(mask) = &self.inputs.mask {
-            let (mask, step) = mask.row(self.batch, self.head, query);
-            let mask = mask.get(from * step..).unwrap_or(&[]);
-            if step == 0 {
-                if mask.first() == Some(&0) {
-                    logits.fill(f32::NEG_INFINITY);
-                }
-            } else {
-                for (logit, &attend) in logits.iter_mut().zip(mask) {
-                    *logit = if attend == 0 { f32::NEG_INFINITY } else { *logit };
-                }
-            }
-        }
-        let visible = self.visible(row);
-        for keys in [0..visible.start, visible.end..usize::MAX] {
-            let (start, end) = (keys.start.saturating_sub(from), keys.end.saturating_sub(from));
-            let end = end.min(logits.len());
-            if let Some(hidden) = logits.get_mut(start..end) {
-                hidden.fill(f32::NEG_INFINITY);
-            }
-        }
-    }
-}
-
-/// A logit plus a bias in natural units. −∞ hides the key whatever its logit; a finite bias never
-/// does, however large: a sum that overflows stays the largest float.
-#[inline(always)]
-fn biased(logit: f32, bias: f32) -> f32 {
-    let sum = logit + (bias * LOG2_E).clamp(f32::MIN, f32::MAX);
-    if bias == f32::NEG_INFINITY {
-        f32::NEG_INFINITY
-    } else if bias == f32::INFINITY {
-        bias + logit
-    } else if sum == f32::NEG_INFINITY {
-        f32::MIN
-    } else {
-        sum
     }
 }
 
@@ -157,10 +46,10 @@ fn biased(logit: f32, bias: f32) -> f32 {
 /// their scores where they are asked for.
 ///
 /// `queries` is `[rows, d]` and scaled; `mixed` is `[rows, d_v]`; `scores` is `[rows, kv_len]`.
-pub(crate) fn attend<K: Kernel>(
+pub(crate) fn attend<K: Kernel, R: Rules>(
     head: &Head<'_>,
     queries: Matrix<'_>,
-    see: &Queries<'_>,
+    see: &Queries<'_, R>,
     mixed: &mut MatrixMut<'_>,
     scratch: &mut TileParts<'_>,
     tile_keys: usize,
@@ -179,9 +68,13 @@ pub(crate) fn attend<K: Kernel>(
             (Tile { data: scores, stride: kv_len, resident: true }, None)
         }
         Some((scores, at)) => {
-            if at == ScoresAt::Logits {
+            if matches!(at, ScoresAt::Logits | ScoresAt::Capped) {
                 let mut c = MatrixMut::row_major(scores, rows, kv_len, kv_len);
                 K::product(queries, head.keys(0, kv_len), &mut c, Start::Zero, Some(LN_2));
+                let options = see.options().filter(|_| at == ScoresAt::Capped);
+                if let Some(cap) = options.and_then(|options| options.softcap) {
+                    scores.iter_mut().for_each(|score| *score = capped(*score, cap));
+                }
             } else {
                 fill_outside(scores, rows, kv_len, &visible, f32::NEG_INFINITY);
             }
@@ -199,7 +92,11 @@ pub(crate) fn attend<K: Kernel>(
     // 1. Tiles of keys.
     let mut from = first;
     while from < visible.end {
+        if R::OPTIONAL && from >= see.gone.0 && from / BLOCK < see.gone.1 / BLOCK {
+            from = see.gone.1 / BLOCK * BLOCK;
+        }
         let count = tile_keys.min(visible.end - from);
+        let count = if R::OPTIONAL { count.min(head.turn.run(from)) } else { count };
         let origin = if tile.resident { 0 } else { from };
         // 2. [logits] = [rows, count]
         let target = tile.data.get_mut(from - origin..).unwrap_or_default();
@@ -251,23 +148,136 @@ pub(crate) fn attend<K: Kernel>(
                 }
             }
             // 5. [mixed] = [rows, d_v]
-            mix::<K>(head, see, &tile, origin, rows, from..from + count, mixed);
+            let mut keys = from.max(visible.start)..from + count;
+            if R::OPTIONAL && keys.start >= see.gone.0 {
+                keys.start = keys.start.max(see.gone.1);
+            }
+            mix::<K, R>(head, see, &tile, origin, rows, keys, mixed);
             from += count;
         }
     }
 
-    // 6. One division a row.
-    for (row, sums) in sums.iter().enumerate().take(rows) {
-        let normaliser = softmax::normaliser(softmax::total(sums));
-        let mixed = row_of(mixed.data, row, mixed.row_stride, 0..mixed.columns);
+    // 6. What takes part beside the keys, and one division a row.
+    for row in 0..rows {
+        let (Some(m), Some(top), Some(sums)) =
+            (maxima.get_mut(row), tops.get_mut(row), sums.get_mut(row))
+        else {
+            return;
+        };
+        let out = row_of(mixed.data, row, mixed.row_stride, 0..mixed.columns);
+        let mut total = softmax::total(sums);
+        if let Some(options) = see.options() {
+            let beside = beside_keys(options, see, queries, row);
+            for (logit, value) in beside.into_iter().flatten() {
+                let raised = softmax::ceil(logit);
+                if raised > *m {
+                    let factor = softmax::shift(*m, raised);
+                    *m = raised;
+                    softmax::shift_weight(&mut total, factor);
+                    K::scale(out, factor);
+                    if tile.resident {
+                        let all = tile.row(row, first, visible.end.saturating_sub(first));
+                        all.iter_mut().for_each(|weight| softmax::shift_weight(weight, factor));
+                    }
+                }
+                let mut one = [logit];
+                weigh::<K>(&mut one, *m, &mut [0.0; BLOCK]);
+                total += one[0];
+                for (out, value) in out.iter_mut().zip(value) {
+                    *out += one[0] * value;
+                }
+            }
+            if let Some(lse) = options.lse {
+                let at = (see.batch * see.heads + see.head) * see.q_len + see.first + row;
+                if let Some(lse) = lse.get(at) {
+                    lse.set((*m + libm::log2f(total)) * LN_2);
+                }
+            }
+        }
+        let normaliser = softmax::normaliser(total);
         if normaliser == 0.0 {
-            mixed.fill(0.0);
+            out.fill(0.0);
         } else {
-            K::scale(mixed, normaliser);
+            K::scale(out, normaliser);
         }
         if tile.resident {
             K::scale(tile.row(row, visible.start, visible.len()), normaliser);
         }
+        *top = normaliser;
+    }
+}
+
+/// What takes part in a row's softmax beside its keys: the extra key with its value, and the sink,
+/// which has none. Logits are in units of log2.
+fn beside_keys<'o, R: Rules>(
+    options: &Options<'o>,
+    see: &Queries<'_, R>,
+    queries: Matrix<'_>,
+    row: usize,
+) -> [Option<(f32, &'o [f32])>; 2] {
+    let extra = options.extra.map(|extra| {
+        let (d, d_v) = (queries.columns, extra.v.len() * queries.columns / extra.k.len().max(1));
+        let q = queries.data.get(row * queries.row_stride..).unwrap_or(&[]);
+        let k = extra.k.get(see.kv_head * d..(see.kv_head + 1) * d).unwrap_or(&[]);
+        let logit = q.iter().zip(k).fold(0.0, |sum, (q, k)| sum + q * k);
+        let v = extra.v.get(see.kv_head * d_v..(see.kv_head + 1) * d_v).unwrap_or(&[]);
+        let logit = options.softcap.map_or(logit, |cap| capped(logit * LN_2, cap) * LOG2_E);
+        (logit, v)
+    });
+    let sink = options.sinks.and_then(|sinks| sinks.get(see.head));
+    [extra, sink.map(|sink| (sink * LOG2_E, &[][..]))]
+}
+
+/// Adds a head's scores to their mean over the heads, or writes those of a ring, whose places in
+/// memory are not those in the row: a second pass over the keys, after [`attend`] has left each
+/// row's maximum and normaliser in `scratch`.
+///
+/// `scores` is `[rows, stored]`, where `stored` leaves out what a ring has overwritten.
+pub(crate) fn add_scores<K: Kernel, R: Rules>(
+    head: &Head<'_>,
+    queries: Matrix<'_>,
+    see: &Queries<'_, R>,
+    scratch: &mut TileParts<'_>,
+    tile_keys: usize,
+    scores: &mut [f32],
+    factor: f32,
+) {
+    let rows = queries.rows;
+    let stored = see.kv_len - (see.gone.1 - see.gone.0);
+    let visible = see.visible_to_any(rows);
+    let TileParts { logits, maxima, tops, .. } = scratch;
+    let mut from = visible.start / BLOCK * BLOCK;
+    while from < visible.end {
+        if from >= see.gone.0 && from / BLOCK < see.gone.1 / BLOCK {
+            from = see.gone.1 / BLOCK * BLOCK;
+        }
+        let count = tile_keys.min(visible.end - from).min(head.turn.run(from));
+        let mut c = MatrixMut::row_major(logits, rows, count, tile_keys);
+        K::product(queries, head.keys(from, count), &mut c, Start::Zero, None);
+        for (row, (&m, &normaliser)) in maxima.iter().zip(tops.iter()).enumerate().take(rows) {
+            let weights = row_of(logits, row, tile_keys, 0..count);
+            see.apply(row, from, weights);
+            if K::extremes(weights).0 == f32::NEG_INFINITY {
+                see.raise_overflow(row, from, weights);
+            }
+            weigh::<K>(weights, m, &mut [0.0; BLOCK]);
+            if let Some(dropout) = see.dropout(row) {
+                dropout.apply(from, weights);
+            }
+            let out = row_of(scores, row, stored, 0..stored);
+            for (i, &weight) in weights.iter().enumerate() {
+                let key = from + i;
+                let column = if key < see.gone.0 {
+                    Some(key)
+                } else {
+                    key.checked_sub(see.gone.1).map(|after| see.gone.0 + after)
+                };
+                if let Some(out) = column.and_then(|column| out.get_mut(column)) {
+                    *out += weight * normaliser * factor;
+                }
+            }
+        }
+        from += count;
     }
 }
 
@@ -316,9 +326,9 @@ fn weigh<K: Kernel>(logits: &mut [f32], m: f32, sums: &mut [f32; BLOCK]) {
 ///
 /// A key that no row of the tile gives weight to is left out where single keys can be invisible:
 /// its value may be anything, even NaN.
-fn mix<K: Kernel>(
+fn mix<K: Kernel, R: Rules>(
     head: &Head<'_>,
-    see: &Queries<'_>,
+    see: &Queries<'_, R>,
     tile: &Tile<'_>,
     origin: usize,
     rows: usize,

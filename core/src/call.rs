@@ -4,6 +4,7 @@ use crate::dims::Config;
 use crate::dropout::Dropout;
 use crate::error::{Argument, Error};
 use crate::mask::{Broadcast, Causal, Mask};
+use crate::options::{Options, Plain, Rules};
 
 /// The weights of a layer, borrowed: they can stay in flash.
 ///
@@ -13,9 +14,11 @@ use crate::mask::{Broadcast, Causal, Mask};
 pub struct Weights<'w> {
     /// Query projection, `[q_in, qk]` or `[qk, q_in]`.
     pub wq: &'w [f32],
-    /// Key projection, `[k_in, qk]` or `[qk, k_in]`.
+    /// Key projection, `[k_in, qk]` or `[qk, k_in]`; with grouped heads `qk` counts
+    /// [`Attention::key_features`](crate::Attention::key_features).
     pub wk: &'w [f32],
-    /// Value projection, `[v_in, v]` or `[v, v_in]`.
+    /// Value projection, `[v_in, v]` or `[v, v_in]`; with grouped heads `v` counts
+    /// [`Attention::value_features`](crate::Attention::value_features).
     pub wv: &'w [f32],
     /// Output projection, `[v, out]` or `[out, v]`.
     pub wo: &'w [f32],
@@ -63,8 +66,12 @@ impl<'w> Weights<'w> {
             return Ok(weights);
         }
         let Some((bq, flat)) = flat.split_at_checked(config.dims.qk) else { return Err(wrong) };
-        let Some((bk, flat)) = flat.split_at_checked(config.dims.qk) else { return Err(wrong) };
-        let Some((bv, bo)) = flat.split_at_checked(config.dims.v) else { return Err(wrong) };
+        let Some((bk, flat)) = flat.split_at_checked(config.attention.key_features()) else {
+            return Err(wrong);
+        };
+        let Some((bv, bo)) = flat.split_at_checked(config.attention.value_features()) else {
+            return Err(wrong);
+        };
         if bo.len() != config.dims.out {
             return Err(wrong);
         }
@@ -93,8 +100,8 @@ impl<'w> Weights<'w> {
             exact(Argument::Wv, self.wv.len(), config.wv_len()),
             exact(Argument::Wo, self.wo.len(), config.wo_len()),
             bias(Argument::Bq, self.bq, dims.qk),
-            bias(Argument::Bk, self.bk, dims.qk),
-            bias(Argument::Bv, self.bv, dims.v),
+            bias(Argument::Bk, self.bk, config.attention.key_features()),
+            bias(Argument::Bv, self.bv, config.attention.value_features()),
             bias(Argument::Bo, self.bo, dims.out),
         ];
         let mut i = 0;
@@ -120,7 +127,7 @@ impl<'w> Weights<'w> {
 /// # let _ = inputs;
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Inputs<'a> {
+pub struct Inputs<'a, R = Plain> {
     pub(crate) q: &'a [f32],
     pub(crate) k: &'a [f32],
     pub(crate) v: &'a [f32],
@@ -128,6 +135,7 @@ pub struct Inputs<'a> {
     pub(crate) mask: Option<Mask<'a>>,
     pub(crate) causal: Option<Causal<'a>>,
     pub(crate) dropout: Option<Dropout>,
+    pub(crate) rules: R,
 }
 
 impl<'a> Inputs<'a> {
@@ -135,7 +143,7 @@ impl<'a> Inputs<'a> {
     /// `[batch, kv_len, v_in]`.
     #[must_use]
     pub const fn new(q: &'a [f32], k: &'a [f32], v: &'a [f32]) -> Self {
-        Self { q, k, v, bias: None, mask: None, causal: None, dropout: None }
+        Self { q, k, v, bias: None, mask: None, causal: None, dropout: None, rules: Plain }
     }
 
     /// `mha(q, kv)`: the values are the keys.
@@ -148,6 +156,21 @@ impl<'a> Inputs<'a> {
     #[must_use]
     pub const fn itself(q: &'a [f32]) -> Self {
         Self::new(q, q, q)
+    }
+
+    /// Queries alone, for keys and values that lie in a cache.
+    #[must_use]
+    pub const fn query(q: &'a [f32]) -> Self {
+        Self::new(q, &[], &[])
+    }
+}
+
+impl<'a, R: Rules> Inputs<'a, R> {
+    /// Asks for more than the plain layer: see [`Options`].
+    #[must_use]
+    pub const fn options<'o>(self, options: &'o Options<'o>) -> Inputs<'a, &'o Options<'o>> {
+        let Self { q, k, v, bias, mask, causal, dropout, .. } = self;
+        Inputs { q, k, v, bias, mask, causal, dropout, rules: options }
     }
 
     /// Adds a bias to the logits, before the softmax. −∞ excludes a key as a mask does; keys with
@@ -163,10 +186,11 @@ impl<'a> Inputs<'a> {
         Self { mask: Some(mask), ..self }
     }
 
-    /// Lets query `i` attend to keys `0..=i` only, without a mask array.
+    /// Lets query `i` attend to keys `0..=i` only, without a mask array; with a cache, to all positions
+    /// up to its own.
     #[must_use]
     pub const fn causal(self) -> Self {
-        self.causal_from(Causal::Offset(0))
+        self.causal_from(Causal::Natural)
     }
 
     /// As [`Inputs::causal`], with the queries shifted against the keys.
@@ -193,7 +217,9 @@ pub enum ScoresAt {
     Softmax,
     /// `scale · q·kᵀ`, for every key, whether the query may see it or not.
     Logits,
-    /// Logits plus bias, and −∞ where the query may not see the key.
+    /// Logits after the softcap, for every key; the same as logits where there is none.
+    Capped,
+    /// Capped logits plus bias, and −∞ where the query may not see the key.
     Masked,
 }
 

@@ -77,9 +77,13 @@ pub enum WeightOrder {
 pub struct Attention {
     /// Number of heads; divides `qk` and `v`. Head `h` owns the features `h·d .. (h+1)·d`.
     pub heads: usize,
-    /// Features of queries and keys, all heads together.
+    /// Number of key/value heads; divides `heads`. Query head `h` reads key/value head
+    /// `h / (heads / kv_heads)` (grouped-query attention; 1 is multi-query attention). Keys then have
+    /// `kv_heads · qk / heads` features and values `kv_heads · v / heads`.
+    pub kv_heads: usize,
+    /// Features of queries, all heads together.
     pub qk: usize,
-    /// Features of values, all heads together.
+    /// Features of mixed values, all heads together.
     pub v: usize,
     /// Factor on `q·kᵀ`; `None` is `1/√(qk/heads)`. (NNlib's and Lux's keyword of this name is a
     /// denominator; this one multiplies, as in PyTorch and ONNX.)
@@ -90,13 +94,36 @@ impl Attention {
     /// Attention with the given total widths, split over `heads` heads.
     #[must_use]
     pub const fn new(heads: usize, qk: usize, v: usize) -> Self {
-        Self { heads, qk, v, scale: None }
+        Self { heads, kv_heads: heads, qk, v, scale: None }
     }
 
     /// Replaces the factor on `q·kᵀ`. It must be finite; zero makes every visible key count alike.
     #[must_use]
     pub const fn scale(self, scale: f32) -> Self {
         Self { scale: Some(scale), ..self }
+    }
+
+    /// Lets groups of query heads share a key/value head.
+    #[must_use]
+    pub const fn kv_heads(self, kv_heads: usize) -> Self {
+        Self { kv_heads, ..self }
+    }
+
+    /// Features of keys, all key/value heads together.
+    #[must_use]
+    pub const fn key_features(&self) -> usize {
+        self.kv_heads.saturating_mul(self.head_qk())
+    }
+
+    /// Features of values, all key/value heads together.
+    #[must_use]
+    pub const fn value_features(&self) -> usize {
+        self.kv_heads.saturating_mul(self.head_v())
+    }
+
+    /// Query heads that share a key/value head.
+    pub(crate) const fn sharing(&self) -> usize {
+        share(self.heads, self.kv_heads)
     }
 
     /// Features of one head of queries and keys.
@@ -118,8 +145,14 @@ impl Attention {
         if self.heads == 0 {
             return Err(Error::Zero { argument: Argument::Heads });
         }
+        if self.kv_heads == 0 {
+            return Err(Error::Zero { argument: Argument::KvHeads });
+        }
         if self.qk == 0 || self.v == 0 {
             return Err(Error::Zero { argument: Argument::Dims });
+        }
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            return Err(Error::Value { argument: Argument::KvHeads });
         }
         if !self.qk.is_multiple_of(self.heads) {
             return Err(Error::Heads { heads: self.heads, width: self.qk });
@@ -168,7 +201,13 @@ impl Config {
     /// Replaces the number of heads.
     #[must_use]
     pub const fn heads(self, heads: usize) -> Self {
-        Self { attention: Attention { heads, ..self.attention }, ..self }
+        Self { attention: Attention { heads, kv_heads: heads, ..self.attention }, ..self }
+    }
+
+    /// Lets groups of query heads share a key/value head; after [`Config::heads`].
+    #[must_use]
+    pub const fn kv_heads(self, kv_heads: usize) -> Self {
+        Self { attention: self.attention.kv_heads(kv_heads), ..self }
     }
 
     /// Replaces the factor on `q·kᵀ`, as [`Attention::scale`] does.
@@ -192,13 +231,13 @@ impl Config {
     /// Elements of `wk`.
     #[must_use]
     pub const fn wk_len(&self) -> usize {
-        self.dims.k_in.saturating_mul(self.dims.qk)
+        self.dims.k_in.saturating_mul(self.attention.key_features())
     }
 
     /// Elements of `wv`.
     #[must_use]
     pub const fn wv_len(&self) -> usize {
-        self.dims.v_in.saturating_mul(self.dims.v)
+        self.dims.v_in.saturating_mul(self.attention.value_features())
     }
 
     /// Elements of `wo`.
@@ -217,8 +256,8 @@ impl Config {
     /// Elements of all four biases together.
     #[must_use]
     pub const fn biases_len(&self) -> usize {
-        let qk = self.dims.qk.saturating_mul(2);
-        qk.saturating_add(self.dims.v).saturating_add(self.dims.out)
+        let keys = self.dims.qk.saturating_add(self.attention.key_features());
+        keys.saturating_add(self.attention.value_features()).saturating_add(self.dims.out)
     }
 
     /// Elements of the output, `[batch, q_len, out]`.

@@ -1,13 +1,19 @@
 //! Attention without projections: queries, keys and values enter as they are.
 
-use crate::attention::{Head, Queries, attend};
-use crate::call::{Inputs, Outputs, ScoresAt};
+use crate::attention::Head;
+use crate::cache::{Cache, Turn};
+use crate::call::{Inputs, Outputs};
 use crate::dims::{Attention, Shape};
 use crate::error::{Argument, Error};
 use crate::kernel::{Columns, Isa, Kernel, Matrix, MatrixMut, Task};
-use crate::layer::{check_attention, check_rows, sequences};
+use crate::layer::{check_attention, check_rows};
+use crate::options::{Options, Rules};
 use crate::plan::{Parts, Plan, Sizes, exact, take};
+use crate::scores::ScoresRest;
 use crate::softmax::query_scale;
+use crate::transform::{Features, Side, transform, transforms};
+use crate::visible::Queries;
+use crate::work::sequences;
 
 /// Attention of queries over keys and values that are projected already: NNlib's
 /// `dot_product_attention`.
@@ -38,26 +44,50 @@ use crate::softmax::query_scale;
 /// assert_eq!(y, [3.0]);
 /// # Ok::<(), mha::Error>(())
 /// ```
-pub fn dot_product_attention(
+pub fn dot_product_attention<R: Rules>(
     attention: Attention,
     isa: Isa,
     shape: Shape,
-    inputs: Inputs<'_>,
+    inputs: Inputs<'_, R>,
     outputs: Outputs<'_>,
     scratch: &mut [f32],
 ) -> Result<(), Error> {
     attention.check()?;
     let rows = shape.queries();
-    check_rows(shape, &(0..rows))?;
-    exact(Argument::Q, inputs.q.len(), rows.saturating_mul(attention.qk))?;
-    exact(Argument::K, inputs.k.len(), shape.keys().saturating_mul(attention.qk))?;
-    exact(Argument::V, inputs.v.len(), shape.keys().saturating_mul(attention.v))?;
+    exact(Argument::V, inputs.v.len(), shape.keys().saturating_mul(attention.value_features()))?;
     exact(Argument::Y, outputs.y.len(), rows.saturating_mul(attention.v))?;
-    check_attention(shape, attention.heads, rows, &inputs, outputs.scores.as_deref())?;
-    let sizes = Sizes::of_attention(&attention, shape);
+    run(attention, isa, shape, inputs, outputs, scratch)
+}
+
+/// Attention of queries over a cache, without projections: queries `[batch, q_len, qk]`; `y`
+/// `[batch, q_len, v]`; scores, if asked for, `[batch, heads, q_len, stored]`. See
+/// [`MultiHeadAttention::attend`](crate::MultiHeadAttention::attend) for positions.
+///
+/// # Errors
+/// Those of [`dot_product_attention`], and [`Error::Value`] for a cache of other sizes.
+pub fn dot_product_attention_cached<R: Rules>(
+    attention: Attention,
+    isa: Isa,
+    cache: &Cache<'_>,
+    q_len: usize,
+    inputs: Inputs<'_, R>,
+    outputs: Outputs<'_>,
+    scratch: &mut [f32],
+) -> Result<(), Error> {
+    attention.check()?;
+    cache.check_fits(&attention)?;
+    let none = Options::new();
+    let inputs = inputs.options(inputs.rules.options().unwrap_or(&none));
+    let shape = Shape::new(cache.config().batch, q_len, cache.len());
+    let rows = 0..shape.queries();
+    check_rows(shape, &rows)?;
+    exact(Argument::Q, inputs.q.len(), rows.len().saturating_mul(attention.qk))?;
+    exact(Argument::Y, outputs.y.len(), rows.len().saturating_mul(attention.v))?;
+    check_attention(shape, cache.stored(), &attention, rows.len(), &inputs, &outputs)?;
+    let sizes = Sizes::of_attention(&attention, q_len);
     let plan = Plan::fit(&sizes, scratch.len())?;
     let parts = plan.carve(&sizes, scratch);
-    isa.run(DotProduct { attention, shape, inputs, outputs, plan, parts });
+    isa.run(DotProduct { attention, shape, inputs, outputs, plan, parts, cache: Some(cache) });
     Ok(())
 }
 
@@ -78,71 +108,131 @@ pub fn dot_product_attention(
 /// assert_eq!(scores, [0.5, 0.5]);
 /// # Ok::<(), mha::Error>(())
 /// ```
-pub fn dot_product_attention_scores(
+pub fn dot_product_attention_scores<R: Rules>(
     attention: Attention,
     isa: Isa,
     shape: Shape,
-    inputs: Inputs<'_>,
+    inputs: Inputs<'_, R>,
     scores: &mut [f32],
     scratch: &mut [f32],
 ) -> Result<(), Error> {
     // Values of no width: nothing is mixed.
-    let attention = Attention { v: attention.heads, ..attention };
-    attention.check()?;
+    Attention { v: attention.heads, ..attention }.check()?;
     let attention = Attention { v: 0, ..attention };
+    let inputs = Inputs { v: &[], ..inputs };
+    run(attention, isa, shape, inputs, Outputs::new(&mut []).scores(scores), scratch)
+}
+
+/// Checks the rest of a call and does it.
+fn run<R: Rules>(
+    attention: Attention,
+    isa: Isa,
+    shape: Shape,
+    inputs: Inputs<'_, R>,
+    outputs: Outputs<'_>,
+    scratch: &mut [f32],
+) -> Result<(), Error> {
     let rows = shape.queries();
     check_rows(shape, &(0..rows))?;
     exact(Argument::Q, inputs.q.len(), rows.saturating_mul(attention.qk))?;
-    exact(Argument::K, inputs.k.len(), shape.keys().saturating_mul(attention.qk))?;
-    check_attention(shape, attention.heads, rows, &inputs, Some(scores))?;
-    let sizes = Sizes::of_attention(&attention, shape);
+    exact(Argument::K, inputs.k.len(), shape.keys().saturating_mul(attention.key_features()))?;
+    check_attention(shape, shape.kv_len, &attention, rows, &inputs, &outputs)?;
+    // Keys are read where they lie, so there is no place for changed ones; a cache has one.
+    if let Some(options) = inputs.rules.options() {
+        let other = Argument::K;
+        if options.rope.is_some() {
+            return Err(Error::Conflict { argument: Argument::Rope, other });
+        }
+        if options.norm.is_some() {
+            return Err(Error::Conflict { argument: Argument::Norm, other });
+        }
+    }
+    let sizes = Sizes::of_attention(&attention, shape.q_len);
     let plan = Plan::fit(&sizes, scratch.len())?;
     let parts = plan.carve(&sizes, scratch);
-    let inputs = Inputs { v: &[], ..inputs };
-    let outputs = Outputs::new(&mut []).scores(scores);
-    isa.run(DotProduct { attention, shape, inputs, outputs, plan, parts });
+    isa.run(DotProduct { attention, shape, inputs, outputs, plan, parts, cache: None });
     Ok(())
 }
 
 /// A checked call.
-struct DotProduct<'a> {
+struct DotProduct<'a, 'c, R> {
     attention: Attention,
     shape: Shape,
-    inputs: Inputs<'a>,
+    inputs: Inputs<'a, R>,
     outputs: Outputs<'a>,
     plan: Plan,
     parts: Parts<'a>,
+    /// Where keys and values are, if not among the inputs.
+    cache: Option<&'a Cache<'c>>,
 }
 
-impl Task for DotProduct<'_> {
+impl<R: Rules> Task for DotProduct<'_, '_, R> {
     type Output = ();
 
     fn run<K: Kernel>(self) {
-        let Self { attention, shape, inputs, outputs, plan, mut parts } = self;
+        let Self { attention, shape, inputs, outputs, plan, mut parts, cache } = self;
+        let cache = cache.filter(|_| R::OPTIONAL);
         let Attention { heads, qk, v, .. } = attention;
         let (d, d_v) = (attention.head_qk(), attention.head_v());
+        let (key_features, value_features) = (attention.key_features(), attention.value_features());
         let Shape { q_len, kv_len, .. } = shape;
         let scale = query_scale(attention.scale, d);
-        let (mut y, mut scores) = (outputs.y, outputs.scores.unwrap_or_default());
+        let gone = cache.map_or(0..0, Cache::gone);
+        let natural = match cache {
+            Some(_) => (kv_len as isize).saturating_sub_unsigned(q_len),
+            None => 0,
+        };
+        let options = inputs.rules.options();
+        let transformed = options.filter(|options| transforms(options));
+        let mut y = outputs.y;
+        let columns = cache.map_or(kv_len, Cache::stored);
+        let mut rest = ScoresRest::new(outputs.scores, outputs.scores_at, &inputs, heads, columns);
         for (batch, queries) in sequences(shape, 0..shape.queries()) {
             let y = take(&mut y, queries.len() * v);
-            let scores = take(&mut scores, heads * queries.len() * kv_len);
+            let mut scores = rest.take(queries.len());
             for head in 0..heads {
-                let keys = inputs.k.get(batch * kv_len * qk + head * d..).unwrap_or(&[]);
-                let values = inputs.v.get(batch * kv_len * v + head * d_v..).unwrap_or(&[]);
-                let keys_and_values = Head {
-                    keys: Columns::strided(keys, d, kv_len, 1, qk),
-                    values: Columns::strided(values, kv_len, d_v, v, 1),
+                let kv_head = head / attention.sharing().max(1);
+                let keys_and_values = match cache {
+                    Some(cache) => cache.store(batch).head(kv_head, d, d_v),
+                    None => {
+                        let keys = batch * kv_len * key_features + kv_head * d;
+                        let values = batch * kv_len * value_features + kv_head * d_v;
+                        let keys = inputs.k.get(keys..).unwrap_or(&[]);
+                        let values = inputs.v.get(values..).unwrap_or(&[]);
+                        Head {
+                            keys: Columns::strided(keys, d, kv_len, 1, key_features),
+                            values: Columns::strided(values, kv_len, d_v, value_features, 1),
+                            turn: Turn::NONE,
+                        }
+                    }
                 };
                 let mut first = 0;
                 while first < q_len {
                     let rows = plan.rows.min(q_len - first);
+                    let see = Queries {
+                        inputs: &inputs,
+                        heads,
+                        batch,
+                        head,
+                        kv_head,
+                        q_len,
+                        first,
+                        kv_len,
+                        natural,
+                        gone: (gone.start, gone.end),
+                    };
                     // The scaled queries of the tile.
                     for row in 0..rows {
                         let at = ((batch * q_len) + first + row) * qk + head * d;
                         let from = inputs.q.get(at..at + d).unwrap_or(&[]);
                         let to = parts.queries.get_mut(row * d..(row + 1) * d).unwrap_or_default();
-                        to.iter_mut().zip(from).for_each(|(to, q)| *to = *q * scale);
+                        to.iter_mut().zip(from).for_each(|(to, q)| *to = *q);
+                        if let Some(options) = transformed {
+                            let position = see.rotary_position(options, row);
+                            let mut q = Features { data: to, at: 0, stride: 1, count: d };
+                            transform(options, Side::Query, position, &mut q);
+                        }
+                        to.iter_mut().for_each(|q| *q *= scale);
                     }
                     let tile = Matrix {
                         data: parts.queries,
@@ -153,21 +243,14 @@ impl Task for DotProduct<'_> {
                     };
                     let mixed = y.get_mut(first * v + head * d_v..).unwrap_or_default();
                     let mut mixed = MatrixMut::row_major(mixed, rows, d_v, v);
-                    let see = Queries { inputs: &inputs, batch, head, first, kv_len };
-                    let at = (head * q_len + first) * kv_len;
-                    let scores: Option<&mut [f32]> = scores.get_mut(at..at + rows * kv_len);
-                    let scores = scores
-                        .filter(|scores| !scores.is_empty())
-                        .map(|scores| (scores, outputs.scores_at));
-                    let stage: Option<(&mut [f32], ScoresAt)> = scores;
-                    attend::<K>(
+                    scores.attend::<K, R>(
                         &keys_and_values,
                         tile,
                         &see,
                         &mut mixed,
                         &mut parts.tile,
                         plan.keys,
-                        stage,
+                        first,
                     );
                     first += rows;
                 }

@@ -57,6 +57,28 @@ pub enum Argument {
     Scratch,
     /// A flat slice of weights.
     Weights,
+    /// The real lengths of the sequences.
+    Lens,
+    /// The cap of the logits.
+    Softcap,
+    /// The slopes of ALiBi.
+    Alibi,
+    /// The rotary positions.
+    Rope,
+    /// The logits of the sinks.
+    Sinks,
+    /// The normalisation of q and k.
+    Norm,
+    /// The documents of queries and keys.
+    Segments,
+    /// The extra key and value.
+    Extra,
+    /// The log-sum-exp output.
+    Lse,
+    /// The key/value cache.
+    Cache,
+    /// The number of key/value heads.
+    KvHeads,
 }
 
 impl Argument {
@@ -88,6 +110,17 @@ impl Argument {
             Self::Scores => "scores",
             Self::Scratch => "scratch",
             Self::Weights => "weights",
+            Self::Lens => "lens",
+            Self::Softcap => "softcap",
+            Self::Alibi => "alibi",
+            Self::Rope => "rope",
+            Self::Sinks => "sinks",
+            Self::Norm => "norm",
+            Self::Segments => "segments",
+            Self::Extra => "extra",
+            Self::Lse => "lse",
+            Self::Cache => "cache",
+            Self::KvHeads => "kv_heads",
         }
     }
 }
@@ -139,6 +172,20 @@ pub enum Error {
         /// The value.
         argument: Argument,
     },
+    /// Two options that exclude each other.
+    Conflict {
+        /// One.
+        argument: Argument,
+        /// The other.
+        other: Argument,
+    },
+    /// A cache has no room for what is to be appended.
+    CacheFull {
+        /// Positions that it can hold.
+        capacity: usize,
+        /// Positions that it would have to hold.
+        needed: usize,
+    },
     /// A range does not lie inside what it selects from.
     Range {
         /// The range.
@@ -156,11 +203,13 @@ impl Error {
     pub const fn argument(&self) -> Argument {
         match *self {
             Self::Heads { .. } => Argument::Heads,
+            Self::CacheFull { .. } => Argument::Cache,
             Self::Zero { argument }
             | Self::TooLarge { argument }
             | Self::Length { argument, .. }
             | Self::Broadcast { argument, .. }
             | Self::Value { argument }
+            | Self::Conflict { argument, .. }
             | Self::Range { argument, .. } => argument,
         }
     }
@@ -176,6 +225,8 @@ impl Error {
             Self::Broadcast { .. } => 5,
             Self::Value { .. } => 6,
             Self::Range { .. } => 7,
+            Self::Conflict { .. } => 8,
+            Self::CacheFull { .. } => 9,
         }
     }
 }
@@ -199,6 +250,10 @@ impl fmt::Display for Error {
                 write!(f, "{name}: extent {got} of axis {axis} is neither 1 nor {needed}")
             }
             Self::Value { .. } => write!(f, "{name}: the value is outside its domain"),
+            Self::Conflict { other, .. } => write!(f, "{name}: excludes {}", other.name()),
+            Self::CacheFull { capacity, needed } => {
+                write!(f, "{name}: {needed} positions needed, {capacity} there")
+            }
             Self::Range { len, end, .. } => {
                 write!(f, "{name}: the range ends at {end}, past {len}")
             }

@@ -49,8 +49,8 @@
 //!   logit overflows.
 //!
 //! # Where to read
-//! [`reference`] is the layer as a textbook would write it, and decides its bits. The way of the data
-//! is `layer` (project, attend, project), `attention` (the online softmax over tiles), `softmax` (its
+//! [`mod@reference`] is the layer as a textbook would write it, and decides its bits. The way of the data
+//! is `work` (project, attend, project), `attention` (the online softmax over tiles), `softmax` (its
 //! numbers), `kernel` (one product, written once over a small vector trait).
 //!
 //! # What it is not
@@ -61,6 +61,7 @@
 #![deny(missing_docs, unsafe_code)]
 
 mod attention;
+mod cache;
 mod call;
 mod dims;
 mod dot_product;
@@ -70,18 +71,32 @@ pub mod init;
 mod kernel;
 mod layer;
 mod mask;
+mod merge;
+mod options;
+mod packed;
 mod plan;
 pub mod reference;
+mod scores;
 mod softmax;
+mod transform;
+mod visible;
+mod work;
 
+pub use cache::{Cache, CacheConfig, CacheState};
 pub use call::{Inputs, Outputs, ScoresAt, Weights};
 pub use dims::{Attention, Config, Dims, Shape, WeightOrder};
-pub use dot_product::{dot_product_attention, dot_product_attention_scores};
+pub use dot_product::{
+    dot_product_attention, dot_product_attention_cached, dot_product_attention_scores,
+};
 pub use dropout::Dropout;
 pub use error::{Argument, Error};
 pub use kernel::Isa;
 pub use layer::MultiHeadAttention;
 pub use mask::{Broadcast, Causal, Mask};
+pub use merge::merge;
+pub use options::{
+    Alibi, Angles, Extra, Norm, NormKind, Options, Plain, Rope, Rules, Segments, Select, Window,
+};
 
 /// The examples of the README, run as tests.
 #[cfg(doctest)]

@@ -4,8 +4,6 @@
 //! bias that is not −∞. The causal rule is never expanded: it turns a query into a range of keys,
 //! and keys outside of that range cost nothing.
 
-use core::ops::Range;
-
 use crate::dims::Shape;
 use crate::error::{Argument, Error};
 
@@ -53,35 +51,53 @@ impl<'a, T> Broadcast<'a, T> {
 }
 
 /// A boolean mask: which keys a query may attend to. Flux's sense, and ONNX's: true attends. (In
-/// PyTorch's `nn.MultiheadAttention` and in Burn true means excluded: negate those.)
+/// PyTorch's `nn.MultiheadAttention` and in Burn true means excluded: say so with
+/// [`Mask::excluding`].)
 #[derive(Clone, Copy, Debug)]
-pub struct Mask<'a>(Broadcast<'a, u8>);
+pub struct Mask<'a> {
+    bytes: Broadcast<'a, u8>,
+    excluding: bool,
+}
 
 impl<'a> Mask<'a> {
     /// A mask of bytes, nonzero attends, of shape `[batch | 1, heads | 1, q_len | 1, kv_len | 1]`.
     #[must_use]
     pub const fn bytes(data: &'a [u8], extents: [usize; 4]) -> Self {
-        Self(Broadcast::new(data, extents))
+        Self { bytes: Broadcast::new(data, extents), excluding: false }
     }
 
     /// A mask of booleans, true attends, of shape `[batch | 1, heads | 1, q_len | 1, kv_len | 1]`.
     #[must_use]
     pub const fn bools(data: &'a [bool], extents: [usize; 4]) -> Self {
-        Self(Broadcast::new(crate::kernel::bool_bytes(data), extents))
+        Self::bytes(crate::kernel::bool_bytes(data), extents)
+    }
+
+    /// Reads the mask in the opposite sense: true is excluded.
+    #[must_use]
+    pub const fn excluding(self) -> Self {
+        Self { excluding: true, ..self }
     }
 
     pub(crate) fn check(&self, sizes: [usize; 4]) -> Result<(), Error> {
-        self.0.check(Argument::Mask, sizes)
+        self.bytes.check(Argument::Mask, sizes)
     }
 
     pub(crate) fn row(&self, batch: usize, head: usize, query: usize) -> (&'a [u8], usize) {
-        self.0.row(batch, head, query)
+        self.bytes.row(batch, head, query)
+    }
+
+    /// Whether a byte of the mask hides its key.
+    pub(crate) fn hides(&self, byte: u8) -> bool {
+        (byte == 0) != self.excluding
     }
 }
 
 /// The causal rule: query `i` may attend to key `j` when `j <= i + offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Causal<'a> {
+    /// As it comes naturally: the first query is at the first key (Flux, PyTorch, Keras), or, with a
+    /// cache, the last query at the last position.
+    Natural,
     /// One offset for the whole batch. 0 aligns the first query with the first key (Flux, PyTorch,
     /// Keras); `kv_len - q_len` aligns the last with the last. A negative offset leaves the first
     /// queries without any key.
@@ -102,17 +118,12 @@ impl Causal<'_> {
         }
     }
 
-    /// The keys that one query may see, as a range from the first.
-    pub(crate) fn visible(&self, batch: usize, query: usize, kv_len: usize) -> Range<usize> {
-        let offset = match *self {
+    /// The position of the first query of a sequence, `natural` where nothing else is said.
+    pub(crate) fn offset(&self, batch: usize, natural: isize) -> isize {
+        match *self {
+            Self::Natural => natural,
             Self::Offset(offset) => offset,
             Self::PerSequence(offsets) => offsets.get(batch).copied().unwrap_or(0),
-        };
-        let end = if offset < 0 {
-            (query + 1).saturating_sub(offset.unsigned_abs())
-        } else {
-            (query + 1).saturating_add(offset.unsigned_abs())
-        };
-        0..end.min(kv_len)
+        }
     }
 }

@@ -29,35 +29,48 @@ const STATE: usize = BLOCK + 2;
 /// What the scratch of a call depends on.
 #[derive(Clone, Copy)]
 pub(crate) struct Sizes {
-    heads: usize,
+    /// Key/value heads that can be worked on together: all, or 1.
+    kv_heads: usize,
+    /// Query heads to each of them.
+    sharing: usize,
     head_qk: usize,
     head_v: usize,
     q_len: usize,
-    kv_len: usize,
-    /// Whether keys and values are projected into scratch; otherwise they are read where they are.
-    projected: bool,
+    /// Positions whose keys and values are projected into scratch; 0 where they lie elsewhere.
+    kept: usize,
 }
 
 impl Sizes {
+    /// A layer that projects everything.
     pub(crate) const fn of_layer(config: &Config, shape: Shape) -> Self {
-        Self { projected: true, ..Self::of_attention(&config.attention, shape) }
+        Self { kept: shape.kv_len, ..Self::of_cached(config, shape.q_len) }
     }
 
-    pub(crate) const fn of_attention(attention: &Attention, shape: Shape) -> Self {
+    /// A layer whose keys and values lie in a cache.
+    pub(crate) const fn of_cached(config: &Config, q_len: usize) -> Self {
+        let attention = &config.attention;
         Self {
-            heads: attention.heads,
+            kv_heads: attention.kv_heads,
+            sharing: attention.sharing(),
+            ..Self::of_attention(attention, q_len)
+        }
+    }
+
+    /// Attention alone, a query head at a time.
+    pub(crate) const fn of_attention(attention: &Attention, q_len: usize) -> Self {
+        Self {
+            kv_heads: 1,
+            sharing: 1,
             head_qk: attention.head_qk(),
             head_v: attention.head_v(),
-            q_len: shape.q_len,
-            kv_len: shape.kv_len,
-            projected: false,
+            q_len,
+            kept: 0,
         }
     }
 
     /// Floats of the projected keys of one head: whole blocks of sixteen positions.
     const fn keys_len(&self) -> usize {
-        let positions = self.kv_len.div_ceil(BLOCK).saturating_mul(BLOCK);
-        if self.projected { positions.saturating_mul(self.head_qk) } else { 0 }
+        self.kept.div_ceil(BLOCK).saturating_mul(BLOCK).saturating_mul(self.head_qk)
     }
 
     /// Whether the scratch of full speed could not be addressed.
@@ -67,14 +80,14 @@ impl Sizes {
 
     /// Floats of the projected values of one head.
     const fn values_len(&self) -> usize {
-        if self.projected { self.kv_len.saturating_mul(self.head_v) } else { 0 }
+        self.kept.saturating_mul(self.head_v)
     }
 }
 
 /// How a call goes through its work, and with that how its scratch is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Heads that are worked on together.
+    /// Key/value heads that are worked on together.
     pub(crate) group: usize,
     /// Queries that are projected together.
     pub(crate) queries: usize,
@@ -90,10 +103,10 @@ impl Plan {
         let wide = if sizes.head_qk > sizes.head_v { sizes.head_qk } else { sizes.head_v };
         let wide = if wide == 0 { 1 } else { wide };
         let fill = GROUP_FEATURES / wide;
-        let group = if !sizes.projected || fill < 1 {
+        let group = if fill < 1 {
             1
-        } else if fill > sizes.heads {
-            sizes.heads
+        } else if fill > sizes.kv_heads {
+            sizes.kv_heads
         } else {
             fill
         };
@@ -114,6 +127,7 @@ impl Plan {
     pub(crate) const fn len(&self, sizes: &Sizes) -> usize {
         let head = sizes.head_qk.saturating_add(sizes.head_v);
         let kept = sizes.keys_len().saturating_add(sizes.values_len());
+        let head = head.saturating_mul(sizes.sharing);
         let group = kept.saturating_add(self.queries.saturating_mul(head));
         let tile = self.rows.saturating_mul(self.keys + STATE);
         self.group.saturating_mul(group).saturating_add(tile)
@@ -155,8 +169,8 @@ impl Plan {
         let rest = &mut scratch;
         let keys = take(rest, self.group * sizes.keys_len());
         let values = take(rest, self.group * sizes.values_len());
-        let queries = take(rest, self.group * self.queries * sizes.head_qk);
-        let mixed = take(rest, self.group * self.queries * sizes.head_v);
+        let queries = take(rest, self.group * sizes.sharing * self.queries * sizes.head_qk);
+        let mixed = take(rest, self.group * sizes.sharing * self.queries * sizes.head_v);
         let tile = TileParts {
             logits: take(rest, self.rows * self.keys),
             sums: take(rest, self.rows * BLOCK).as_chunks_mut().0,
@@ -214,6 +228,20 @@ impl Config {
     pub const fn min_scratch_len(&self, shape: Shape) -> usize {
         Plan::minimum().len(&Sizes::of_layer(self, shape))
     }
+
+    /// Floats of scratch for full speed when `q_len` queries a sequence attend over a cache,
+    /// whatever it holds.
+    #[must_use]
+    pub const fn cached_scratch_len(&self, q_len: usize) -> usize {
+        let sizes = Sizes::of_cached(self, q_len);
+        Plan::recommended(&sizes).len(&sizes)
+    }
+
+    /// The least floats of scratch that attending over a cache needs.
+    #[must_use]
+    pub const fn min_cached_scratch_len(&self) -> usize {
+        Plan::minimum().len(&Sizes::of_cached(self, 1))
+    }
 }
 
 impl Attention {
@@ -221,14 +249,14 @@ impl Attention {
     /// shorter one works down to [`Attention::min_scratch_len`], with the same bits.
     #[must_use]
     pub const fn scratch_len(&self, shape: Shape) -> usize {
-        let sizes = Sizes::of_attention(self, shape);
+        let sizes = Sizes::of_attention(self, shape.q_len);
         Plan::recommended(&sizes).len(&sizes)
     }
 
     /// The least floats of scratch that a call needs, whatever its shape.
     #[must_use]
     pub const fn min_scratch_len(&self) -> usize {
-        Plan::minimum().len(&Sizes::of_attention(self, Shape::new(1, 1, 0)))
+        Plan::minimum().len(&Sizes::of_attention(self, 1))
     }
 }
 

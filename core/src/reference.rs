@@ -161,7 +161,6 @@ fn dense(
 
 /// Adds the bias to a row of logits and hides what the query may not see.
 fn see(inputs: &Inputs<'_>, b: usize, h: usize, i: usize, logits: &mut [f32]) {
-    let kv_len = logits.len();
     for (j, logit) in logits.iter_mut().enumerate() {
         if let Some(bias) = &inputs.bias {
             let (bias, step) = bias.row(b, h, i);
@@ -176,11 +175,15 @@ fn see(inputs: &Inputs<'_>, b: usize, h: usize, i: usize, logits: &mut [f32]) {
             };
         }
         let masked = inputs.mask.as_ref().is_some_and(|mask| {
-            let (mask, step) = mask.row(b, h, i);
-            mask[j * step] == 0
+            let (bytes, step) = mask.row(b, h, i);
+            mask.hides(bytes[j * step])
         });
         let causal = inputs.causal.as_ref();
-        let unreachable = causal.is_some_and(|causal| !causal.visible(b, i, kv_len).contains(&j));
+        let unreachable = causal.is_some_and(|causal| {
+            // j <= i + offset
+            let position = causal.offset(b, 0).saturating_add_unsigned(i);
+            position < 0 || j > position.unsigned_abs()
+        });
         let excluded = inputs.bias.as_ref().is_some_and(|bias| {
             let (bias, step) = bias.row(b, h, i);
             bias[j * step] == f32::NEG_INFINITY

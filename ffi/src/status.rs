@@ -35,6 +35,10 @@ pub enum mha_kind {
     Value = 6,
     /// A range of rows ends before it starts, or past the last row.
     Range = 7,
+    /// Two options that exclude each other.
+    Conflict = 8,
+    /// A cache has no room for what is to be appended.
+    CacheFull = 9,
     /// A pointer is NULL that must not be.
     Null = 32,
     /// A pointer is not aligned for what it points to.
@@ -97,6 +101,28 @@ pub enum mha_argument {
     Scratch = 23,
     /// The weights of a layer: one flat array of them, or the struct.
     Weights = 24,
+    /// The real lengths of the sequences.
+    Lens = 25,
+    /// The cap of the logits.
+    Softcap = 26,
+    /// The slopes of ALiBi.
+    Alibi = 27,
+    /// The rotary positions.
+    Rope = 28,
+    /// The logits of the sinks.
+    Sinks = 29,
+    /// The normalisation of q and k.
+    Norm = 30,
+    /// The documents of queries and keys.
+    Segments = 31,
+    /// The extra key and value.
+    Extra = 32,
+    /// The log-sum-exp output.
+    Lse = 33,
+    /// The key/value cache.
+    Cache = 34,
+    /// The number of key/value heads.
+    KvHeads = 35,
     /// The layer.
     Layer = 64,
     /// The configuration.
@@ -176,13 +202,24 @@ const fn argument(argument: Argument) -> mha_argument {
         Argument::Scores => mha_argument::Scores,
         Argument::Scratch => mha_argument::Scratch,
         Argument::Weights => mha_argument::Weights,
+        Argument::Lens => mha_argument::Lens,
+        Argument::Softcap => mha_argument::Softcap,
+        Argument::Alibi => mha_argument::Alibi,
+        Argument::Rope => mha_argument::Rope,
+        Argument::Sinks => mha_argument::Sinks,
+        Argument::Norm => mha_argument::Norm,
+        Argument::Segments => mha_argument::Segments,
+        Argument::Extra => mha_argument::Extra,
+        Argument::Lse => mha_argument::Lse,
+        Argument::Cache => mha_argument::Cache,
+        Argument::KvHeads => mha_argument::KvHeads,
         // The crate's enumeration may grow; a test fails when it has.
         _ => mha_argument::Other,
     }
 }
 
 /// Names of the arguments, as the documentation of every language spells them.
-const ARGUMENTS: [(mha_argument, &str); 35] = {
+const ARGUMENTS: [(mha_argument, &str); 46] = {
     use mha_argument as A;
     [
         (A::Dims, "dims"),
@@ -209,6 +246,17 @@ const ARGUMENTS: [(mha_argument, &str); 35] = {
         (A::Scores, "scores"),
         (A::Scratch, "scratch"),
         (A::Weights, "weights"),
+        (A::Lens, "lens"),
+        (A::Softcap, "softcap"),
+        (A::Alibi, "alibi"),
+        (A::Rope, "rope"),
+        (A::Sinks, "sinks"),
+        (A::Norm, "norm"),
+        (A::Segments, "segments"),
+        (A::Extra, "extra"),
+        (A::Lse, "lse"),
+        (A::Cache, "cache"),
+        (A::KvHeads, "kv_heads"),
         (A::Layer, "layer"),
         (A::Config, "config"),
         (A::Attention, "attention"),
@@ -224,7 +272,7 @@ const ARGUMENTS: [(mha_argument, &str); 35] = {
 };
 
 /// What is wrong, in words.
-const REASONS: [(mha_kind, &str); 10] = {
+const REASONS: [(mha_kind, &str); 12] = {
     use mha_kind as K;
     [
         (K::Zero, "a size is zero"),
@@ -234,6 +282,8 @@ const REASONS: [(mha_kind, &str); 10] = {
         (K::Broadcast, "does not broadcast"),
         (K::Value, "not a valid value"),
         (K::Range, "out of range"),
+        (K::Conflict, "excludes another option"),
+        (K::CacheFull, "full"),
         (K::Null, "null pointer"),
         (K::Misaligned, "misaligned pointer"),
         (K::Overlap, "overlaps another buffer"),

@@ -135,7 +135,7 @@ impl Call {
 
     /// Makes room for [`Call::attend`].
     pub fn reserve(&mut self, heads: usize, qk: usize, v: usize, scale: Option<f32>) -> i32 {
-        let attention = Attention { heads, qk, v, scale };
+        let attention = Attention { scale, ..Attention::new(heads, qk, v) };
         let (shape, scores) = (self.shape, attention.scores_len(self.shape));
         let y = shape.batch.saturating_mul(shape.q_len).saturating_mul(v);
         self.make_room(y, scores, attention.scratch_len(shape))
@@ -143,7 +143,7 @@ impl Call {
 
     /// Attention without projections.
     pub fn attend(&mut self, heads: usize, qk: usize, v: usize, scale: Option<f32>) -> i32 {
-        let (attention, isa) = (Attention { heads, qk, v, scale }, self.isa);
+        let (attention, isa) = (Attention { scale, ..Attention::new(heads, qk, v) }, self.isa);
         self.run(|shape, inputs, arrays| {
             let (outputs, scratch) = arrays.outputs();
             mha::dot_product_attention(attention, isa, shape, inputs, outputs, scratch)
@@ -153,14 +153,14 @@ impl Call {
     /// Makes room for [`Call::attend_scores`].
     pub fn reserve_scores(&mut self, heads: usize, qk: usize, scale: Option<f32>) -> i32 {
         // What values there were would be as wide as the keys; they take no room.
-        let attention = Attention { heads, qk, v: qk, scale };
+        let attention = Attention { scale, ..Attention::new(heads, qk, qk) };
         let (shape, scores) = (self.shape, attention.scores_len(self.shape));
         self.make_room(0, scores, attention.scratch_len(shape))
     }
 
     /// The scores of attention alone.
     pub fn attend_scores(&mut self, heads: usize, qk: usize, scale: Option<f32>) -> i32 {
-        let (attention, isa) = (Attention { heads, qk, v: qk, scale }, self.isa);
+        let (attention, isa) = (Attention { scale, ..Attention::new(heads, qk, qk) }, self.isa);
         self.run(|shape, inputs, Arrays { scores, scratch, .. }| {
             let scores = scores.unwrap_or_default();
             mha::dot_product_attention_scores(attention, isa, shape, inputs, scores, scratch)

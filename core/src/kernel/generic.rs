@@ -111,7 +111,7 @@ pub(super) unsafe fn product<V: Vector, const M: usize, const N: usize, const PA
             let mut i = 0;
             while i < c.rows {
                 let left = c.rows - i;
-                let rows = left.div_ceil(left.div_ceil(M));
+                let rows = left.div_ceil(left.div_ceil(M).max(1));
                 let tile_start = match start {
                     _ if k > 0 => TileStart::Keep,
                     Start::Zero => TileStart::Zero,

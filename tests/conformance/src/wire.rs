@@ -51,7 +51,7 @@ pub fn request(call: &Call) -> Vec<u8> {
     };
     let scores_at = match call.scores {
         None | Some(ScoresAt::Softmax) => 0,
-        Some(ScoresAt::Logits) => 1,
+        Some(ScoresAt::Logits | ScoresAt::Capped) => 1,
         Some(ScoresAt::Masked) => 2,
     };
     let mask = call.mask.as_ref().map_or([0; 4], |mask| mask.extents);

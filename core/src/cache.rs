@@ -1,0 +1,459 @@
+//! Keys and values that outlive a call: a cache over the caller's two slices.
+//!
+//! Keys lie in blocks of sixteen positions, `[batch, capacity / 16, key features, 16]`, values
+//! position by position, `[batch, capacity, value features]`. A cache is linear, and full when it is
+//! full, or a ring that overwrites its oldest positions, except for the first few if they are pinned.
+//! Positions are absolute in both, so windows, ALiBi and rotation stay right however often a ring has
+//! gone round.
+
+use core::ops::Range;
+
+use crate::attention::Head;
+use crate::dims::{Attention, MAX_ELEMENTS, Shape};
+use crate::error::{Argument, Error};
+use crate::kernel::Columns;
+use crate::options::{Options, Rules};
+use crate::plan::exact;
+use crate::softmax::BLOCK;
+use crate::transform::{Features, Side, transform, transforms};
+
+/// How a cache is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// Sequences that grow side by side.
+    pub batch: usize,
+    /// Positions that each can hold.
+    pub capacity: usize,
+    /// `Some(pinned)` makes it a ring: beyond `capacity` the oldest positions are overwritten, but
+    /// never the first `pinned` (attention sinks; Xiao, Tian, Chen, Han, Lewis: *Efficient streaming
+    /// language models with attention sinks*, 2024). Both must be multiples of 16 then.
+    pub ring: Option<usize>,
+}
+
+impl CacheConfig {
+    /// A linear cache for one sequence.
+    #[must_use]
+    pub const fn linear(capacity: usize) -> Self {
+        Self { batch: 1, capacity, ring: None }
+    }
+
+    /// A ring for one sequence, with nothing pinned.
+    #[must_use]
+    pub const fn ring(capacity: usize) -> Self {
+        Self { batch: 1, capacity, ring: Some(0) }
+    }
+
+    /// Replaces the number of sequences.
+    #[must_use]
+    pub const fn batch(self, batch: usize) -> Self {
+        Self { batch, ..self }
+    }
+
+    /// Pins the first positions of a ring.
+    #[must_use]
+    pub const fn pinned(self, pinned: usize) -> Self {
+        Self { ring: Some(pinned), ..self }
+    }
+
+    /// Floats of the slice for keys.
+    #[must_use]
+    pub const fn keys_len(&self, attention: &Attention) -> usize {
+        let positions = self.capacity.div_ceil(BLOCK).saturating_mul(BLOCK);
+        self.batch.saturating_mul(positions).saturating_mul(attention.key_features())
+    }
+
+    /// Floats of the slice for values.
+    #[must_use]
+    pub const fn values_len(&self, attention: &Attention) -> usize {
+        self.batch.saturating_mul(self.capacity).saturating_mul(attention.value_features())
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let wrong = Err(Error::Value { argument: Argument::Cache });
+        match self.ring {
+            Some(pinned)
+                if !pinned.is_multiple_of(BLOCK)
+                    || !self.capacity.is_multiple_of(BLOCK)
+                    || pinned >= self.capacity =>
+            {
+                wrong
+            }
+            _ if self.capacity > MAX_ELEMENTS => Err(Error::TooLarge { argument: Argument::Cache }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What of a cache is not in its slices; save it with them to go on after power was off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheState {
+    /// Positions appended so far, less those rolled back.
+    pub len: usize,
+    /// The first position after the pinned ones that has not been overwritten.
+    pub oldest: usize,
+}
+
+/// A key/value cache over two slices of the caller's.
+///
+/// ```
+/// use mha::{Cache, CacheConfig, Config, Dims, Inputs, MultiHeadAttention, Outputs, Plain, Shape, Weights};
+///
+/// const CONFIG: Config = Config::new(Dims::square(8)).heads(2);
+/// const STREAM: CacheConfig = CacheConfig::ring(16);
+/// let weights = [0.1; CONFIG.weights_len()];
+/// let layer = MultiHeadAttention::new(CONFIG, Weights::from_flat(&CONFIG, &weights)?)?;
+///
+/// let mut keys = [0.0; STREAM.keys_len(&CONFIG.attention)];
+/// let mut values = [0.0; STREAM.values_len(&CONFIG.attention)];
+/// let mut cache = Cache::new(STREAM, &CONFIG.attention, &mut keys, &mut values)?;
+/// let mut scratch = [0.0; CONFIG.cached_scratch_len(1)];
+/// let mut y = [0.0; 8];
+/// // An endless stream in constant memory.
+/// for t in 0..100 {
+///     let frame = [t as f32; 8];
+///     layer.append(&mut cache, &frame, &frame, Plain)?;
+///     layer.attend(&cache, 1, Inputs::query(&frame).causal(), Outputs::new(&mut y), &mut scratch)?;
+/// }
+/// assert_eq!(cache.len(), 100);
+/// # Ok::<(), mha::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Cache<'c> {
+    config: CacheConfig,
+    attention: Attention,
+    keys: &'c mut [f32],
+    values: &'c mut [f32],
+    state: CacheState,
+}
+
+impl<'c> Cache<'c> {
+    /// An empty cache. What the slices hold does not matter.
+    ///
+    /// # Errors
+    /// [`Error::Length`] naming [`Argument::Cache`] for a slice that is not
+    /// [`CacheConfig::keys_len`] or [`CacheConfig::values_len`] long, [`Error::Value`] for a ring
+    /// whose capacity or pinned positions are no multiple of 16, and those of [`Attention::check`].
+    pub fn new(
+        config: CacheConfig,
+        attention: &Attention,
+        keys: &'c mut [f32],
+        values: &'c mut [f32],
+    ) -> Result<Self, Error> {
+        let state = CacheState { len: 0, oldest: config.ring.unwrap_or(0) };
+        Self::resume(config, attention, keys, values, state)
+    }
+
+    /// A cache that goes on from saved slices and their state.
+    ///
+    /// # Errors
+    /// Those of [`Cache::new`], and [`Error::Range`] for a state that such a cache cannot have.
+    pub fn resume(
+        config: CacheConfig,
+        attention: &Attention,
+        keys: &'c mut [f32],
+        values: &'c mut [f32],
+        state: CacheState,
+    ) -> Result<Self, Error> {
+        attention.check()?;
+        config.check()?;
+        exact(Argument::Cache, keys.len(), config.keys_len(attention))?;
+        exact(Argument::Cache, values.len(), config.values_len(attention))?;
+        let cache = Self { config, attention: *attention, keys, values, state };
+        let pinned = cache.pinned();
+        let held = state.len.saturating_sub(state.oldest) <= config.capacity - pinned;
+        if !held || state.oldest < pinned || state.len > MAX_ELEMENTS {
+            return Err(Error::Range {
+                argument: Argument::Cache,
+                len: config.capacity,
+                end: state.len,
+            });
+        }
+        Ok(cache)
+    }
+
+    /// Positions appended so far, less those rolled back; a ring counts on past its capacity.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.state.len
+    }
+
+    /// Whether nothing has been appended.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.state.len == 0
+    }
+
+    /// How it was built.
+    #[must_use]
+    pub const fn config(&self) -> &CacheConfig {
+        &self.config
+    }
+
+    /// What to save beside the slices.
+    #[must_use]
+    pub const fn state(&self) -> CacheState {
+        self.state
+    }
+
+    /// Positions that can still be attended to, in the order in which scores list them: the pinned
+    /// ones and those from [`CacheState::oldest`] on.
+    #[must_use]
+    pub fn stored(&self) -> usize {
+        self.state.len - self.gone().len()
+    }
+
+    /// Forgets everything.
+    pub fn reset(&mut self) {
+        self.state = CacheState { len: 0, oldest: self.pinned() };
+    }
+
+    /// Forgets the positions from `len` on, as when a speculation failed.
+    ///
+    /// # Errors
+    /// [`Error::Range`] where there are not as many positions, or a ring has overwritten what would
+    /// come before.
+    pub fn rollback(&mut self, len: usize) -> Result<(), Error> {
+        let overwritten = !self.gone().is_empty() && len < self.state.oldest;
+        if len > self.state.len || overwritten {
+            let here = self.state.len;
+            return Err(Error::Range { argument: Argument::Cache, len: here, end: len });
+        }
+        self.state.len = len;
+        Ok(())
+    }
+
+    /// Appends keys and values that are projected already: `[batch, n, key features]` and
+    /// `[batch, n, value features]`. `rules` is [`Plain`](crate::Plain), or
+    /// [`&Options`](crate::Options) where keys are to be normalised or rotated.
+    ///
+    /// # Errors
+    /// [`Error::Length`] naming `k` or `v`, [`Error::CacheFull`]. Nothing has been written then.
+    pub fn append<R: Rules>(&mut self, k: &[f32], v: &[f32], rules: R) -> Result<(), Error> {
+        let (features, width) = (self.attention.key_features(), self.attention.value_features());
+        let (batches, heads, d) =
+            (self.config.batch, self.attention.kv_heads, self.attention.head_qk());
+        let n = positions(k.len(), batches, features)?;
+        exact(Argument::V, v.len(), (batches * n).saturating_mul(width))?;
+        check_keys(rules, &self.attention, batches, n)?;
+        let first = self.grow(n)?;
+        for batch in 0..batches {
+            for i in 0..n {
+                let (slot, store) = (self.slot(first + i), self.store_mut(batch));
+                let row = (batch * n + i) * features;
+                let at = slot / BLOCK * features * BLOCK + slot % BLOCK;
+                let from = k.get(row..row + features).unwrap_or(&[]);
+                let to = store.keys.get_mut(at..).unwrap_or_default();
+                to.iter_mut().step_by(BLOCK).zip(from).for_each(|(to, from)| *to = *from);
+                if let Some(options) = rules.options().filter(|options| transforms(options)) {
+                    let position = key_position(options, first, i);
+                    for head in 0..heads {
+                        let at = head * d * BLOCK;
+                        let mut key = Features { data: to, at, stride: BLOCK, count: d };
+                        transform(options, Side::Key, position, &mut key);
+                    }
+                }
+                let row = (batch * n + i) * width;
+                let from = v.get(row..row + width).unwrap_or(&[]);
+                let to = store.values.get_mut(slot * width..).unwrap_or_default();
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes room for `n` positions and counts them; the first one's position.
+    pub(crate) fn grow(&mut self, n: usize) -> Result<usize, Error> {
+        let first = self.state.len;
+        let needed = first.saturating_add(n);
+        let capacity = self.config.capacity;
+        let turn = capacity - self.pinned();
+        let fits = match self.config.ring {
+            None => needed <= capacity,
+            Some(_) => n <= turn && needed <= MAX_ELEMENTS,
+        };
+        if !fits {
+            return Err(Error::CacheFull { capacity, needed });
+        }
+        self.state.len = needed;
+        self.state.oldest = self.state.oldest.max(needed.saturating_sub(turn));
+        Ok(first)
+    }
+
+    /// Where positions are overwritten; 0 for a linear cache.
+    const fn pinned(&self) -> usize {
+        match self.config.ring {
+            Some(pinned) => pinned,
+            None => 0,
+        }
+    }
+
+    /// Positions that have been overwritten.
+    pub(crate) fn gone(&self) -> Range<usize> {
+        match self.config.ring {
+            Some(pinned) => pinned.min(self.state.len)..self.state.oldest.min(self.state.len),
+            None => 0..0,
+        }
+    }
+
+    /// Checks that attention of these sizes can use it.
+    pub(crate) fn check_fits(&self, attention: &Attention) -> Result<(), Error> {
+        let widths = |a: &Attention| (a.kv_heads, a.head_qk(), a.head_v());
+        if widths(attention) == widths(&self.attention) {
+            Ok(())
+        } else {
+            Err(Error::Value { argument: Argument::Cache })
+        }
+    }
+
+    fn turn(&self) -> Turn {
+        match self.config.ring {
+            Some(pinned) => Turn { pinned, len: self.config.capacity - pinned },
+            None => Turn::NONE,
+        }
+    }
+
+    /// Where a position lies.
+    pub(crate) fn slot(&self, position: usize) -> usize {
+        self.turn().slot(position)
+    }
+
+    /// Positions from this one on that lie one after another.
+    pub(crate) fn run(&self, position: usize) -> usize {
+        self.turn().run(position)
+    }
+
+    /// One sequence's part of the slices.
+    pub(crate) fn store_mut(&mut self, batch: usize) -> StoreMut<'_> {
+        let keys = self.keys.len().checked_div(self.config.batch).unwrap_or(0);
+        let values = self.values.len().checked_div(self.config.batch).unwrap_or(0);
+        StoreMut {
+            keys: self.keys.get_mut(batch * keys..(batch + 1) * keys).unwrap_or_default(),
+            values: self.values.get_mut(batch * values..(batch + 1) * values).unwrap_or_default(),
+            key_features: self.attention.key_features(),
+            value_features: self.attention.value_features(),
+        }
+    }
+
+    /// One sequence's keys and values.
+    pub(crate) fn store(&self, batch: usize) -> Store<'_> {
+        let keys = self.keys.len().checked_div(self.config.batch).unwrap_or(0);
+        let values = self.values.len().checked_div(self.config.batch).unwrap_or(0);
+        Store {
+            keys: self.keys.get(batch * keys..(batch + 1) * keys).unwrap_or(&[]),
+            values: self.values.get(batch * values..(batch + 1) * values).unwrap_or(&[]),
+            key_features: self.attention.key_features(),
+            value_features: self.attention.value_features(),
+            first_head: 0,
+            turn: self.turn(),
+            kv_len: self.state.len,
+        }
+    }
+}
+
+/// Checks the options that matter to keys on their way into a cache; lengths, segments and the like
+/// belong to the attending.
+pub(crate) fn check_keys<R: Rules>(
+    rules: R,
+    attention: &Attention,
+    batch: usize,
+    n: usize,
+) -> Result<(), Error> {
+    let Some(options) = rules.options() else { return Ok(()) };
+    let options = Options { norm: options.norm, rope: options.rope, ..Options::new() };
+    options.check(attention, Shape::new(batch, 0, n))
+}
+
+/// The position by which the i-th new key is rotated; the first one stands at `first`.
+pub(crate) fn key_position(options: &Options<'_>, first: usize, i: usize) -> usize {
+    options.rope.and_then(|rope| rope.k_offset).unwrap_or(first).saturating_add(i)
+}
+
+/// How many positions a slice of keys holds.
+pub(crate) fn positions(len: usize, batch: usize, width: usize) -> Result<usize, Error> {
+    let each = batch.saturating_mul(width);
+    match len.checked_div(each) {
+        None if len == 0 => Ok(0),
+        Some(n) if n.saturating_mul(each) == len => Ok(n),
+        n => {
+            let needed = n.unwrap_or(0).saturating_add(1).saturating_mul(each);
+            Err(Error::Length { argument: Argument::K, needed, got: len })
+        }
+    }
+}
+
+/// How positions go round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    pinned: usize,
+    /// Positions of one turn; 0 where positions do not go round.
+    len: usize,
+}
+
+impl Turn {
+    pub(crate) const NONE: Self = Self { pinned: 0, len: 0 };
+
+    /// Where a position lies.
+    pub(crate) fn slot(self, position: usize) -> usize {
+        match position.checked_sub(self.pinned).and_then(|p| p.checked_rem(self.len)) {
+            Some(place) => self.pinned + place,
+            None => position,
+        }
+    }
+
+    /// Positions from this one on that lie one after another.
+    pub(crate) fn run(self, position: usize) -> usize {
+        if self.len == 0 {
+            usize::MAX
+        } else if position < self.pinned {
+            self.pinned - position
+        } else {
+            self.pinned + self.len - self.slot(position)
+        }
+    }
+}
+
+/// Keys and values of one sequence, to be filled.
+pub(crate) struct StoreMut<'a> {
+    /// `[positions / 16, key_features, 16]`.
+    pub(crate) keys: &'a mut [f32],
+    /// `[positions, value_features]`.
+    pub(crate) values: &'a mut [f32],
+    pub(crate) key_features: usize,
+    pub(crate) value_features: usize,
+}
+
+/// Keys and values of one sequence: some or all of its heads.
+#[derive(Clone, Copy)]
+pub(crate) struct Store<'a> {
+    /// `[positions / 16, key_features, 16]`.
+    pub(crate) keys: &'a [f32],
+    /// `[positions, value_features]`.
+    pub(crate) values: &'a [f32],
+    pub(crate) key_features: usize,
+    pub(crate) value_features: usize,
+    /// The key/value head that comes first.
+    pub(crate) first_head: usize,
+    pub(crate) turn: Turn,
+    pub(crate) kv_len: usize,
+}
+
+impl<'a> Store<'a> {
+    /// One key/value head.
+    pub(crate) fn head(&self, kv_head: usize, d: usize, d_v: usize) -> Head<'a> {
+        let head = kv_head - self.first_head;
+        let keys = self.keys.get(head * d * BLOCK..).unwrap_or(&[]);
+        let values = self.values.get(head * d_v..).unwrap_or(&[]);
+        Head {
+            keys: Columns {
+                data: keys,
+                rows: d,
+                columns: self.kv_len,
+                row_stride: BLOCK,
+                block_stride: self.key_features * BLOCK,
+                column_stride: 1,
+            },
+            values: Columns::strided(values, self.kv_len, d_v, self.value_features, 1),
+            turn: self.turn,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What happens to projected queries and keys before they meet: each head is normalised, then
+//! rotated. Works on one row in place; rows may lie strided, as keys do in their blocks.
+
+use crate::options::{Norm, NormKind, Options, Rope};
+
+/// One head of one position: feature e lies at `at + e · stride`.
+pub(crate) struct Features<'a> {
+    pub(crate) data: &'a mut [f32],
+    pub(crate) at: usize,
+    pub(crate) stride: usize,
+    pub(crate) count: usize,
+}
+
+impl Features<'_> {
+    fn get(&self, e: usize) -> f32 {
+        self.data.get(self.at + e * self.stride).copied().unwrap_or(0.0)
+    }
+
+    fn set(&mut self, e: usize, value: f32) {
+        if let Some(x) = self.data.get_mut(self.at + e * self.stride) {
+            *x = value;
+        }
+    }
+}
+
+/// Which side of the product a row is on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Query,
+    Key,
+}
+
+/// Whether the options touch projected queries and keys at all.
+pub(crate) fn transforms(options: &Options<'_>) -> bool {
+    options.norm.is_some() || options.rope.is_some()
+}
+
+/// Normalises and rotates one head of one position.
+pub(crate) fn transform(options: &Options<'_>, side: Side, position: usize, x: &mut Features<'_>) {
+    if let Some(norm) = &options.norm {
+        normalise(norm, side, x);
+    }
+    if let Some(rope) = &options.rope {
+        rotate(rope, position, x);
+    }
+}
+
+fn normalise(norm: &Norm<'_>, side: Side, x: &mut Features<'_>) {
+    let sum = (0..x.count).fold(0.0, |sum, e| sum + x.get(e) * x.get(e));
+    let square = match norm.kind {
+        NormKind::Rms => sum / x.count.max(1) as f32,
+        NormKind::L2 => sum,
+    };
+    let length = libm::sqrtf(square + norm.epsilon);
+    let factor = if length == 0.0 { 0.0 } else { 1.0 / length };
+    let gain = if side == Side::Query { norm.q_gain } else { norm.k_gain };
+    for e in 0..x.count {
+        let gain = gain.and_then(|gain| gain.get(e)).copied().unwrap_or(1.0);
+        x.set(e, x.get(e) * factor * gain);
+    }
+}
+
+fn rotate(rope: &Rope<'_>, position: usize, x: &mut Features<'_>) {
+    let pairs = rope.pairs(x.count);
+    for i in 0..pairs {
+        let (first, second) = if rope.interleaved { (2 * i, 2 * i + 1) } else { (i, i + pairs) };
+        let (cos, sin) = rope.angle(position, i, pairs);
+        let (a, b) = (x.get(first), x.get(second));
+        x.set(first, a * cos - b * sin);
+        x.set(second, b * cos + a * sin);
+    }
+}
