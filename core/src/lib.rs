@@ -48,6 +48,11 @@
 //!   of +∞ share the row. A key that nobody may see influences nothing, even if it is NaN. No finite
 //!   logit overflows.
 //!
+//! # Beyond the plain layer
+//! [`Options`] has what attention has learned since: windows, softcap, ALiBi, rotary positions, sinks
+//! and more; [`Cache`] holds keys and values between calls, linear or as a ring. `inputs.options(…)`
+//! changes the type of the inputs, so a program that never calls it does not contain their code.
+//!
 //! # Where to read
 //! [`mod@reference`] is the layer as a textbook would write it, and decides its bits. The way of the data
 //! is `work` (project, attend, project), `attention` (the online softmax over tiles), `softmax` (its
