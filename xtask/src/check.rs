@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// The instructions that the Rust door runs on: portable, avx2, avx512
     #[arg(long, value_name = "NAME")]
     pub(crate) isa: Option<String>,
+    /// Print no line for a case that passes
+    #[arg(long)]
+    pub(crate) quiet: bool,
 }
 
 /// How the cases went.
@@ -73,9 +76,11 @@ pub(crate) fn check(args: &Args) -> Result<Summary> {
         match Case::read(path) {
             Ok(case) => {
                 for door in &mut open {
-                    let line = summary.one(&case, door.as_mut());
-                    let door = door.name();
-                    writeln!(out, "{} {door}: {}", line.0, path.display().to_string() + &line.1)?;
+                    let (passed, said) = summary.one(&case, door.as_mut());
+                    let (how, door) = (if passed { "ok" } else { "FAILED" }, door.name());
+                    if !(passed && args.quiet) {
+                        writeln!(out, "{how} {door}: {}: {said}", path.display())?;
+                    }
                 }
             }
             Err(error) => {
@@ -89,13 +94,13 @@ pub(crate) fn check(args: &Args) -> Result<Summary> {
 }
 
 impl Summary {
-    /// Runs one case through one door; gives how it went and by how much.
-    fn one(&mut self, case: &Case, door: &mut dyn Door) -> (&'static str, String) {
+    /// Runs one case through one door; gives whether it passed and by how much.
+    fn one(&mut self, case: &Case, door: &mut dyn Door) -> (bool, String) {
         let answer = match door.run(&case.call) {
             Ok(answer) => answer,
             Err(error) => {
                 self.failed += 1;
-                return ("FAILED", format!(": cannot be run: {error:#}"));
+                return (false, format!("cannot be run: {error:#}"));
             }
         };
         let comparisons = case.compare(&answer);
@@ -103,15 +108,14 @@ impl Summary {
         self.relative.entry(case.source.clone()).or_default().push(relative);
         let other = self.other_bits.entry(door.name().into()).or_default();
         *other += usize::from(!rust_gives(case, &answer));
-        let said = comparisons.iter().map(|c| format!(", {c}")).collect::<String>();
-        let said = said.replacen(", ", ": ", 1);
-        if comparisons.iter().all(Comparison::passed) {
+        let said: Vec<_> = comparisons.iter().map(Comparison::to_string).collect();
+        let passed = comparisons.iter().all(Comparison::passed);
+        if passed {
             self.passed += 1;
-            ("ok", said)
         } else {
             self.failed += 1;
-            ("FAILED", said)
         }
+        (passed, said.join(", "))
     }
 
     fn write(&self, out: &mut impl Write) -> Result<()> {

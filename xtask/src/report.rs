@@ -76,7 +76,8 @@ impl Report {
             eprintln!("skipped: {name}: {why}");
         }
         for (name, why) in &self.failed {
-            eprintln!("FAILED: {name}: {why}");
+            // The rest stands where it happened.
+            eprintln!("FAILED: {name}: {}", why.lines().next().unwrap_or_default());
         }
         let (failed, skipped) = (self.failed.len(), self.skipped.len());
         println!("{} passed, {failed} failed, {skipped} skipped", self.passed);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use clap::builder::PossibleValue;
 
 use crate::doors::Name;
 use crate::report::{Report, call, output};
@@ -14,7 +15,7 @@ use crate::{c, check, cross, demo, firmware, wasm};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The suites to run; all of them where none is named
-    #[arg(value_parser = SUITES.map(|suite| suite.name))]
+    #[arg(value_name = "SUITE", value_parser = SUITES.map(|suite| named(&suite)))]
     suites: Vec<String>,
     /// Count what had to be skipped as failed
     #[arg(long)]
@@ -77,6 +78,11 @@ const SUITES: [Suite; 6] = [
         test: aarch64,
     },
 ];
+
+/// A suite as the help lists it.
+fn named(suite: &Suite) -> PossibleValue {
+    PossibleValue::new(suite.name).help(suite.about)
+}
 
 /// Carries the word out.
 pub(crate) fn run(Args { suites, strict }: Args) -> Result<()> {
@@ -150,7 +156,7 @@ fn conformance(report: &mut Report) {
 
 /// Every case passes through a door, with the bits of a kernel of Rust.
 fn every_case(door: Name) -> Result<()> {
-    let args = check::Args { paths: vec![cases()], door: vec![door], isa: None };
+    let args = check::Args { paths: vec![cases()], door: vec![door], isa: None, quiet: true };
     let summary = check::check(&args)?;
     ensure!(summary.failed == 0, "{} of the cases fail", summary.failed);
     ensure!(summary.passed >= 150, "only {} cases ran", summary.passed);

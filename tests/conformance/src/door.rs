@@ -166,3 +166,33 @@ impl std::ops::Drop for Process {
         let _ = self.child.wait();
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::process::Command;
+
+    use mha::{Attention, Shape};
+
+    use super::{Door, Process};
+    use crate::call::{Call, Operation};
+
+    fn answer(program: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        let mut door = Process::start(program, command).unwrap();
+        let operation = Operation::DotProduct(Attention::new(1, 1, 1));
+        let call = Call::new(operation, Shape::new(1, 1, 1), vec![1.0]);
+        format!("{:#}", door.run(&call).unwrap_err())
+    }
+
+    #[test]
+    fn a_program_that_is_no_door_is_an_error() {
+        let ended = answer("false", &[]);
+        assert!(ended.contains("no answer") || ended.contains("not listen"), "{ended}");
+        // A word that is no status that a door has, then one that is no length of a message.
+        let print =
+            r"head -c 8 > /dev/null; printf '\377%.0s' 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16";
+        let stranger = answer("sh", &["-c", print]);
+        assert!(stranger.contains("no message"), "{stranger}");
+    }
+}
