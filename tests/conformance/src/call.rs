@@ -1,6 +1,8 @@
 //! One call of the library with everything that it needs, owned: what a case or a demo hands to a
 //! door.
 
+use crate::family::Family;
+use crate::rotation::Rotation;
 use mha::{Attention, Broadcast, Config, Dropout, Inputs, Mask, ScoresAt, Shape};
 
 /// What is computed.
@@ -11,6 +13,8 @@ pub enum Operation {
     Layer(Config, Parameters),
     /// Attention alone: queries, keys and values enter as they are.
     DotProduct(Attention),
+    /// Rotation alone: the queries are rotated.
+    Rotate(Rotation),
 }
 
 /// The weights of a layer, owned.
@@ -80,15 +84,20 @@ pub struct Call {
     pub dropout: Option<Drop>,
     /// Where the scores are taken, where they are wanted.
     pub scores: Option<ScoresAt>,
+    /// What the plain layer does not have.
+    pub family: Family,
 }
 
 /// What a door gives back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// The output, `[batch, q_len, out]`.
+    /// The output, `[batch, q_len, out]`; of rotation alone what has been rotated.
     pub y: Vec<f32>,
     /// The scores, `[batch, heads, q_len, kv_len]`; empty where none were wanted.
     pub scores: Vec<f32>,
+    /// What a cache holds after the call, keys and values, `[batch, kv_heads, positions, d]`, where it
+    /// was wanted.
+    pub present: Option<[Vec<f32>; 2]>,
 }
 
 impl Call {
@@ -106,6 +115,7 @@ impl Call {
             causal: Causality::None,
             dropout: None,
             scores: None,
+            family: Family::default(),
         }
     }
 
@@ -127,6 +137,9 @@ impl Call {
         match &self.operation {
             Operation::Layer(config, _) => config.attention,
             Operation::DotProduct(attention) => *attention,
+            Operation::Rotate(Rotation { sizes: [_, heads, _, d], .. }) => {
+                Attention::new(*heads, heads * d, *heads)
+            }
         }
     }
 
@@ -138,33 +151,38 @@ impl Call {
             Operation::DotProduct(attention) => {
                 self.shape.batch.saturating_mul(self.shape.q_len).saturating_mul(attention.v)
             }
+            Operation::Rotate(_) => self.q.len(),
         }
     }
 
     /// Elements of the scores, 0 where none are wanted.
     #[must_use]
     pub fn scores_len(&self) -> usize {
-        self.scores.map_or(0, |_| self.attention().scores_len(self.shape))
+        let kv_len = self.shape.kv_len + self.past_len();
+        let shape = Shape { kv_len, ..self.shape };
+        self.scores.map_or(0, |_| self.attention().scores_len(shape))
     }
 
     /// The inputs as the library takes them.
     pub(crate) fn inputs(&self) -> Inputs<'_> {
-        let mut inputs = match (&self.k, &self.v) {
+        self.around(match (&self.k, &self.v) {
             (None, None) => Inputs::itself(&self.q),
             (Some(k), None) => Inputs::cross(&self.q, k),
             _ => Inputs::new(&self.q, self.keys(), self.values()),
-        };
+        })
+    }
+
+    /// What stands around queries, keys and values.
+    pub(crate) fn around<'a>(&'a self, mut inputs: Inputs<'a>) -> Inputs<'a> {
         if let Some(bias) = &self.bias {
             inputs = inputs.bias(bias.broadcast());
         }
         if let Some(mask) = &self.mask {
             inputs = inputs.mask(Mask::bytes(&mask.data, mask.extents));
         }
-        inputs = match &self.causal {
-            Causality::None => inputs,
-            Causality::Offset(offset) => inputs.causal_from(mha::Causal::Offset(*offset)),
-            Causality::PerSequence(all) => inputs.causal_from(mha::Causal::PerSequence(all)),
-        };
+        if let Some(rule) = self.causal.rule() {
+            inputs = inputs.causal_from(rule);
+        }
         if let Some(Drop { p, seed }) = self.dropout {
             inputs = inputs.dropout(Dropout::new(p, seed));
         }

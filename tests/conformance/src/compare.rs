@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use crate::call::Answer;
+use crate::call::{Answer, Operation};
 use crate::case::{Case, Tolerance};
 
 /// How one output compares.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// `y` or `scores`.
+    /// The name of the tensor: `y`, `scores`, `present_k`, `present_v` or `rotated`.
     pub output: &'static str,
     /// Elements that differ by more than the case allows.
     pub failed: usize,
@@ -39,10 +39,20 @@ impl Case {
     /// Compares every output that the case expects.
     #[must_use]
     pub fn compare(&self, answer: &Answer) -> Vec<Comparison> {
-        let y = self.y.as_ref().map(|y| Comparison::new("y", y, &answer.y, self.y_tol));
+        let name = match self.call.operation {
+            Operation::Rotate(_) => "rotated",
+            _ => "y",
+        };
+        let y = self.y.as_ref().map(|y| Comparison::new(name, y, &answer.y, self.y_tol));
         let scores = self.scores.as_ref();
         let scores = scores.map(|s| Comparison::new("scores", s, &answer.scores, self.scores_tol));
-        y.into_iter().chain(scores).collect()
+        let none = [Vec::new(), Vec::new()];
+        let held = answer.present.as_ref().unwrap_or(&none);
+        let present = ["present_k", "present_v"].into_iter().zip(&self.present).zip(held);
+        let present = present.filter_map(|((name, expected), held)| {
+            Some(Comparison::new(name, expected.as_ref()?, held, self.y_tol))
+        });
+        y.into_iter().chain(scores).chain(present).collect()
     }
 }
 

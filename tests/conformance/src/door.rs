@@ -4,10 +4,10 @@ use std::io::{BufReader, BufWriter};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use mha::{Isa, MultiHeadAttention, Outputs, Weights, dot_product_attention};
+use mha::{Inputs, Isa, MultiHeadAttention, Outputs, Rules, Weights, dot_product_attention};
 
 use crate::call::{Answer, Call, Operation, Parameters};
-use crate::wire;
+use crate::{cached, wire};
 
 /// A way into the library.
 pub trait Door {
@@ -52,6 +52,22 @@ impl Door for Rust {
     }
 
     fn run(&mut self, call: &Call) -> Result<Answer> {
+        if let Operation::Rotate(rotation) = &call.operation {
+            return Ok(Answer { y: rotation.run(&call.q)?, scores: Vec::new(), present: None });
+        }
+        if call.takes_a_cache() {
+            return cached::run(call, self.isa, self.scratch);
+        }
+        match call.family.options() {
+            Some(options) => self.plain(call, call.inputs().options(&options)),
+            None => self.plain(call, call.inputs()),
+        }
+    }
+}
+
+impl Rust {
+    /// A call without a cache.
+    fn plain<R: Rules>(&self, call: &Call, inputs: Inputs<'_, R>) -> Result<Answer> {
         let attention = call.attention();
         let length = match (&call.operation, self.scratch) {
             (Operation::Layer(config, _), Scratch::Recommended) => config.scratch_len(call.shape),
@@ -70,33 +86,33 @@ impl Door for Rust {
             Operation::Layer(config, parameters) => {
                 MultiHeadAttention::with_isa(*config, weights(parameters), self.isa)?.forward(
                     call.shape,
-                    call.inputs(),
+                    inputs,
                     outputs,
                     &mut scratch,
                 )?;
             }
-            Operation::DotProduct(attention) => dot_product_attention(
-                *attention,
+            _ => dot_product_attention(
+                attention,
                 self.isa,
                 call.shape,
-                call.inputs(),
+                inputs,
                 outputs,
                 &mut scratch,
             )?,
         }
-        Ok(Answer { y, scores })
+        Ok(Answer { y, scores, present: None })
     }
 }
 
 /// Full of NaN, so that an element that the library forgets to write is noticed.
-fn buffer(length: usize) -> Result<Vec<f32>> {
+pub(crate) fn buffer(length: usize) -> Result<Vec<f32>> {
     let mut buffer = Vec::new();
     buffer.try_reserve_exact(length).with_context(|| format!("{length} floats are too many"))?;
     buffer.resize(length, f32::NAN);
     Ok(buffer)
 }
 
-fn weights(parameters: &Parameters) -> Weights<'_> {
+pub(crate) fn weights(parameters: &Parameters) -> Weights<'_> {
     let [wq, wk, wv, wo] = &parameters.weights;
     let [bq, bk, bv, bo] = &parameters.biases;
     Weights {
@@ -145,6 +161,9 @@ impl Door for Process {
     }
 
     fn run(&mut self, call: &Call) -> Result<Answer> {
+        if let Some(key) = call.beyond_the_wire() {
+            bail!("{key}: not supported by this door");
+        }
         let requests = self.requests.as_mut().context("the door is closed")?;
         let answer = match wire::send(requests, call) {
             Ok(()) => wire::answer(&mut self.answers, call),

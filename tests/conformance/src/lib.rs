@@ -8,11 +8,14 @@
 
 #![forbid(unsafe_code)]
 
+mod cached;
 mod call;
 mod case;
 mod compare;
 mod description;
 mod door;
+mod family;
+mod rotation;
 mod tensors;
 pub mod wire;
 
@@ -20,6 +23,8 @@ pub use call::{Answer, Call, Causality, Drop, Grid, Operation, Parameters};
 pub use case::{Case, Tolerance};
 pub use compare::{Comparison, Worst};
 pub use door::{Door, Process, Rust, Scratch};
+pub use family::{Family, Past, Slopes};
+pub use rotation::Rotation;
 
 use std::path::{Path, PathBuf};
 

@@ -8,26 +8,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use crate::call::Grid;
 
 /// Tensors that the format has and this program cannot run yet.
-const UNSUPPORTED: [&str; 20] = [
-    "kv_lens",
-    "past_k",
-    "past_v",
-    "present_k",
-    "present_v",
-    "sinks",
-    "dy",
-    "dscores",
-    "dq",
-    "dk",
-    "dv",
-    "dwq",
-    "dwk",
-    "dwv",
-    "dwo",
-    "dbq",
-    "dbk",
-    "dbv",
-    "dbo",
+const UNSUPPORTED: [&str; 14] = [
+    "dy", "dscores", "dq", "dk", "dv", "dwq", "dwk", "dwv", "dwo", "dbq", "dbk", "dbv", "dbo",
     "dbias",
 ];
 
@@ -96,6 +78,15 @@ impl<'data> Tensors<'data> {
         let floats = self.required(name)?;
         ensure!(floats.shape == shape, "{name}: {:?} where {shape:?} is expected", floats.shape);
         Ok(floats.data)
+    }
+
+    /// Takes a tensor of sizes, and its shape.
+    pub(crate) fn sizes(&mut self, name: &str) -> Result<Option<(Vec<usize>, Vec<usize>)>> {
+        let Some(view) = self.0.remove(name) else { return Ok(None) };
+        ensure!(view.dtype() == Dtype::I64, "{name}: {:?} where I64 is expected", view.dtype());
+        let words = view.data().as_chunks().0.iter().map(|word| i64::from_le_bytes(*word));
+        let size = |n| usize::try_from(n).ok().with_context(|| format!("{name}: {n} is negative"));
+        Ok(Some((words.map(size).collect::<Result<_>>()?, view.shape().to_vec())))
     }
 
     /// Takes a tensor of floats that is broadcast.

@@ -40,6 +40,8 @@ pub fn request(call: &Call) -> Vec<u8> {
         Operation::DotProduct(mha::Attention { qk, v, .. }) => {
             (2, Dims::new((*qk, *qk, *v), (*qk, *v), *v), WeightOrder::InOut)
         }
+        // Nobody sends it: see `Call::beyond_the_wire`.
+        Operation::Rotate(_) => (0, Dims::square(0), WeightOrder::InOut),
     };
     let Dims { q_in, k_in, v_in, qk, v, out } = dims;
     let Shape { batch, q_len, kv_len } = call.shape;
@@ -113,7 +115,7 @@ pub fn answer(from: &mut impl Read, call: &Call) -> Result<Answer> {
     if status == 0 {
         let y = floats(from, call.y_len()).context("the answer broke off in y")?;
         let scores = floats(from, call.scores_len()).context("the answer broke off in scores")?;
-        return Ok(Answer { y, scores });
+        return Ok(Answer { y, scores, present: None });
     }
     let length = word(from).context("the answer broke off in a message")?;
     ensure!(length <= LONGEST_MESSAGE, "status {status}, then {length}, which is no message");
@@ -242,7 +244,7 @@ mod tests {
     fn answers_are_read() {
         let mut ok = 0u64.to_le_bytes().to_vec();
         ok.extend([1.0f32, 2.0, 3.0].iter().flat_map(|float| float.to_le_bytes()));
-        let expected = Answer { y: vec![1.0, 2.0], scores: vec![3.0] };
+        let expected = Answer { y: vec![1.0, 2.0], scores: vec![3.0], present: None };
         assert_eq!(answer(&mut ok.as_slice(), &attention()).unwrap(), expected);
 
         let short = &ok[..16];

@@ -5,18 +5,28 @@ use std::path::{Path, PathBuf};
 use mha::Isa;
 use mha_conformance::{Answer, Case, Door, Rust, Scratch, files};
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases")
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
 }
 
 fn bits(answer: &Answer) -> Vec<u32> {
-    answer.y.iter().chain(&answer.scores).map(|x| x.to_bits()).collect()
+    let present = answer.present.iter().flatten().flatten();
+    answer.y.iter().chain(&answer.scores).chain(present).map(|x| x.to_bits()).collect()
 }
 
 #[test]
 fn every_case_passes_on_every_kernel() {
-    let files = files(&folder()).unwrap();
-    assert!(files.len() >= 150, "only {} cases found", files.len());
+    every_case_passes("cases", 150);
+}
+
+#[test]
+fn every_case_of_the_family_passes_on_every_kernel() {
+    every_case_passes("cases_family", 546);
+}
+
+fn every_case_passes(name: &str, least: usize) {
+    let files = files(&folder(name)).unwrap();
+    assert!(files.len() >= least, "only {} cases found", files.len());
     let mut failures = Vec::new();
     for path in &files {
         let name = path.display();
@@ -53,7 +63,8 @@ fn every_case_passes_on_every_kernel() {
 /// Kernels of one family give the same bits.
 #[test]
 fn kernels_of_one_family_agree_bit_for_bit() {
-    for path in files(&folder()).unwrap() {
+    let all = ["cases", "cases_family"].map(|name| files(&folder(name)).unwrap());
+    for path in all.concat() {
         let Ok(case) = Case::read(&path) else { continue };
         let mut seen: [Option<Vec<u32>>; 2] = [None, None];
         for isa in Isa::available() {
@@ -63,4 +74,20 @@ fn kernels_of_one_family_agree_bit_for_bit() {
             assert!(*first == bits(&answer), "{} on {}", path.display(), isa.name());
         }
     }
+}
+
+/// The doors in other processes get what they always got; what they cannot be told, they are not
+/// asked.
+#[test]
+fn the_wire_carries_the_layer_and_refuses_the_family() {
+    for path in files(&folder("cases")).unwrap() {
+        assert_eq!(Case::read(&path).unwrap().call.beyond_the_wire(), None, "{}", path.display());
+    }
+    let mut refused = std::collections::BTreeSet::new();
+    for path in files(&folder("cases_family")).unwrap() {
+        refused.extend(Case::read(&path).unwrap().call.beyond_the_wire());
+    }
+    let keys =
+        ["alibi", "kind", "kv_heads", "kv_lens", "past_k", "rope", "sinks", "softcap", "window"];
+    assert_eq!(refused.into_iter().collect::<Vec<_>>(), keys);
 }

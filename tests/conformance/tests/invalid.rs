@@ -14,7 +14,16 @@ fn names(message: &str, word: &str) -> bool {
 
 #[test]
 fn every_broken_file_is_refused_by_name() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases/invalid");
+    refused("../cases/invalid");
+}
+
+#[test]
+fn every_broken_file_of_the_family_is_refused_by_name() {
+    refused("../cases_family/invalid");
+}
+
+fn refused(folder: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let index = std::fs::read_to_string(folder.join("index.json")).unwrap();
     let index: BTreeMap<String, String> = serde_json::from_str(&index).unwrap();
     let files = std::fs::read_dir(&folder).unwrap().count();
