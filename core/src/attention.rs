@@ -7,40 +7,13 @@
 use core::f32::consts::LN_2;
 use core::ops::Range;
 
-use crate::cache::Turn;
 use crate::call::ScoresAt;
-use crate::kernel::{Columns, Kernel, Matrix, MatrixMut, Start};
+use crate::kernel::{Kernel, Matrix, MatrixMut, Start};
 use crate::options::{Options, Rules};
 use crate::plan::TileParts;
 use crate::softmax::{self, BLOCK, LOG2_E, WIDE};
+use crate::store::Head;
 use crate::visible::{Queries, capped};
-
-/// Projected keys and values of one head.
-#[derive(Clone, Copy)]
-pub(crate) struct Head<'a> {
-    /// `[d, kv_len]`.
-    pub(crate) keys: Columns<'a>,
-    /// `[kv_len, d_v]`.
-    pub(crate) values: Columns<'a>,
-    /// How positions go round in memory, if they do.
-    pub(crate) turn: Turn,
-}
-
-impl<'a> Head<'a> {
-    /// The keys `from .. from + count`, `from` a multiple of the block, in one run.
-    fn keys(&self, from: usize, count: usize) -> Columns<'a> {
-        let block = self.turn.slot(from) / BLOCK;
-        let data = self.keys.data.get(block * self.keys.block_stride..).unwrap_or(&[]);
-        Columns { data, columns: count, ..self.keys }
-    }
-
-    /// The values `from .. from + count`, in one run.
-    fn values(&self, from: usize, count: usize) -> Columns<'a> {
-        let row = self.turn.slot(from);
-        let data = self.values.data.get(row * self.values.row_stride..).unwrap_or(&[]);
-        Columns { data, rows: count, ..self.values }
-    }
-}
 
 /// Attends the rows of a tile to their keys: `mixed[row] = Σ_j weight(row, j) · value(j)`, and writes
 /// their scores where they are asked for.

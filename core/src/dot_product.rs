@@ -1,7 +1,6 @@
 //! Attention without projections: queries, keys and values enter as they are.
 
-use crate::attention::Head;
-use crate::cache::{Cache, Turn};
+use crate::cache::Cache;
 use crate::call::{Inputs, Outputs};
 use crate::dims::{Attention, Shape};
 use crate::error::{Argument, Error};
@@ -11,6 +10,7 @@ use crate::options::{Options, Rules};
 use crate::plan::{Parts, Plan, Sizes, exact, take};
 use crate::scores::ScoresRest;
 use crate::softmax::query_scale;
+use crate::store::{Head, Turn};
 use crate::transform::{Features, Side, transform, transforms};
 use crate::visible::Queries;
 use crate::work::sequences;

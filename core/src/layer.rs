@@ -130,7 +130,7 @@ impl<'w> MultiHeadAttention<'w> {
         let sizes = Sizes::of_layer(&self.config, shape);
         let plan = Plan::fit(&sizes, scratch.len())?;
         let parts = plan.carve(&sizes, scratch);
-        let call = Call { layer: self, shape, inputs, natural: 0 };
+        let call = Call { config: &self.config, weights: &self.weights, shape, inputs, natural: 0 };
         self.isa.run(Forward { call, rows, outputs, plan, parts });
         Ok(())
     }
@@ -157,7 +157,16 @@ impl<'w> MultiHeadAttention<'w> {
         exact(Argument::V, v.len(), (batch * n).saturating_mul(dims.v_in))?;
         check_keys(rules, &self.config.attention, batch, n)?;
         let first = cache.grow(n)?;
-        self.isa.run(Append { layer: self, cache, k, v, n, first, rules });
+        self.isa.run(Append {
+            config: &self.config,
+            weights: &self.weights,
+            cache,
+            k,
+            v,
+            n,
+            first,
+            rules,
+        });
         Ok(())
     }
 
@@ -201,7 +210,7 @@ impl<'w> MultiHeadAttention<'w> {
         let plan = Plan::fit(&sizes, scratch.len())?;
         let parts = plan.carve(&sizes, scratch);
         let natural = (cache.len() as isize).saturating_sub_unsigned(q_len);
-        let call = Call { layer: self, shape, inputs, natural };
+        let call = Call { config: &self.config, weights: &self.weights, shape, inputs, natural };
         self.isa.run(Attend { call, cache, outputs, plan, parts });
         Ok(())
     }

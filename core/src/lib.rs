@@ -83,6 +83,7 @@ mod plan;
 pub mod reference;
 mod scores;
 mod softmax;
+mod store;
 mod transform;
 mod visible;
 mod work;

@@ -1,10 +1,11 @@
 //! Where the scores of a call go: all of them, one head's, or their mean.
 
-use crate::attention::{Head, add_scores, attend};
+use crate::attention::{add_scores, attend};
 use crate::call::{Inputs, ScoresAt};
 use crate::kernel::{Kernel, Matrix, MatrixMut};
 use crate::options::{Rules, Select};
 use crate::plan::{TileParts, take};
+use crate::store::Head;
 use crate::visible::Queries;
 
 /// The scores of a call, of which sequences are cut off one after another.

@@ -3,22 +3,23 @@
 
 use core::ops::Range;
 
-use crate::cache::{Cache, Store, StoreMut, Turn, key_position};
-use crate::call::{Inputs, Outputs};
+use crate::cache::{Cache, key_position};
+use crate::call::{Inputs, Outputs, Weights};
 use crate::dims::{Config, Shape, WeightOrder};
 use crate::kernel::{Columns, Kernel, Matrix, MatrixMut, Start, Task};
-use crate::layer::MultiHeadAttention;
 use crate::options::Rules;
 use crate::plan::{Parts, Plan, TileParts, take};
 use crate::scores::{Scores, ScoresRest};
 use crate::softmax::{BLOCK, query_scale};
+use crate::store::{Store, StoreMut, Turn};
 use crate::transform::{Features, Side, transform, transforms};
 use crate::visible::Queries;
 
 /// What all the work of a call has in common, checked.
 #[derive(Clone, Copy)]
 pub(crate) struct Call<'a, R> {
-    pub(crate) layer: &'a MultiHeadAttention<'a>,
+    pub(crate) config: &'a Config,
+    pub(crate) weights: &'a Weights<'a>,
     pub(crate) shape: Shape,
     pub(crate) inputs: Inputs<'a, R>,
     /// Position of the first query where nothing else is said.
@@ -39,7 +40,7 @@ impl<R: Rules> Task for Forward<'_, R> {
 
     fn run<K: Kernel>(self) {
         let Self { call, rows: all_rows, outputs, plan, mut parts } = self;
-        let Config { dims, attention, .. } = *call.layer.config();
+        let Config { dims, attention, .. } = *call.config;
         let Shape { kv_len, .. } = call.shape;
         let mut outputs = Rest::new(&call, outputs, kv_len);
         // 1. Sequences.
@@ -57,7 +58,7 @@ impl<R: Rules> Task for Forward<'_, R> {
                 let k = rows(call.inputs.k, batch * kv_len, kv_len, dims.k_in);
                 let v = rows(call.inputs.v, batch * kv_len, kv_len, dims.v_in);
                 let rules = call.inputs.rules;
-                project::<K, R>(call.layer, &group, k, v, rules, 0, 0, &mut store);
+                project::<K, R>(call.config, call.weights, &group, k, v, rules, 0, 0, &mut store);
                 let store = Store {
                     key_features: store.key_features,
                     value_features: store.value_features,
@@ -99,7 +100,7 @@ impl<R: Rules> Task for Attend<'_, '_, R> {
         for (batch, queries) in sequences(call.shape, 0..call.shape.queries()) {
             let mut item = outputs.item(&call, batch, queries);
             item.gone = (gone.start, gone.end);
-            for group in groups(call.layer.config().attention.kv_heads, plan.group) {
+            for group in groups(call.config.attention.kv_heads, plan.group) {
                 let store = cache.store(batch);
                 item.attend_group::<K>(
                     &group,
@@ -116,7 +117,8 @@ impl<R: Rules> Task for Attend<'_, '_, R> {
 
 /// Projects keys and values into a cache.
 pub(crate) struct Append<'a, 'c, R> {
-    pub(crate) layer: &'a MultiHeadAttention<'a>,
+    pub(crate) config: &'a Config,
+    pub(crate) weights: &'a Weights<'a>,
     pub(crate) cache: &'a mut Cache<'c>,
     pub(crate) k: &'a [f32],
     pub(crate) v: &'a [f32],
@@ -130,8 +132,8 @@ impl<R: Rules> Task for Append<'_, '_, R> {
     type Output = ();
 
     fn run<K: Kernel>(self) {
-        let Self { layer, cache, k, v, n, first, rules } = self;
-        let Config { dims, attention, .. } = *layer.config();
+        let Self { config, weights, cache, k, v, n, first, rules } = self;
+        let Config { dims, attention, .. } = *config;
         for batch in 0..cache.config().batch {
             let mut done = 0;
             while done < n {
@@ -142,7 +144,7 @@ impl<R: Rules> Task for Append<'_, '_, R> {
                 let v = rows(v, batch * n + done, count, dims.v_in);
                 let mut store = cache.store_mut(batch);
                 let all = 0..attention.kv_heads;
-                project::<K, R>(layer, &all, k, v, rules, slot, first + done, &mut store);
+                project::<K, R>(config, weights, &all, k, v, rules, slot, first + done, &mut store);
                 done += count;
             }
         }
@@ -152,7 +154,8 @@ impl<R: Rules> Task for Append<'_, '_, R> {
 /// Projects the keys and values of some heads into a store, the first of them at `slot`; its
 /// position is `position`.
 fn project<K: Kernel, R: Rules>(
-    layer: &MultiHeadAttention<'_>,
+    config: &Config,
+    weights: &Weights<'_>,
     heads: &Range<usize>,
     k: &[f32],
     v: &[f32],
@@ -161,7 +164,6 @@ fn project<K: Kernel, R: Rules>(
     position: usize,
     store: &mut StoreMut<'_>,
 ) {
-    let (config, weights) = (layer.config(), layer.weights());
     let Config { dims, attention, weight_order: order } = *config;
     let d = attention.head_qk();
     let n = k.len() / dims.k_in.max(1);
@@ -219,7 +221,7 @@ struct Rest<'a> {
 
 impl<'a> Rest<'a> {
     fn new<R: Rules>(call: &Call<'_, R>, outputs: Outputs<'a>, columns: usize) -> Self {
-        let heads = call.layer.config().attention.heads;
+        let heads = call.config.attention.heads;
         Self {
             y: outputs.y,
             scores: ScoresRest::new(
@@ -242,7 +244,7 @@ impl<'a> Rest<'a> {
     where
         'a: 'b,
     {
-        let y = take(&mut self.y, queries.len() * call.layer.config().dims.out);
+        let y = take(&mut self.y, queries.len() * call.config.dims.out);
         let scores = self.scores.take(queries.len());
         Item { call, batch, y, scores, queries, gone: (0, 0) }
     }
@@ -270,7 +272,7 @@ impl<R: Rules> Item<'_, R> {
         mixed: &mut [f32],
         tile: &mut TileParts<'_>,
     ) {
-        let (config, weights) = (self.call.layer.config(), self.call.layer.weights());
+        let Call { config, weights, .. } = *self.call;
         let Config { dims, attention, weight_order: order } = *config;
         let Call { shape, inputs, natural, .. } = self.call;
         let (d, d_v) = (attention.head_qk(), attention.head_v());

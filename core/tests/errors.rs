@@ -144,8 +144,11 @@ fn arrays_that_do_not_broadcast_are_refused() {
             Owned::new().refused(|i| i.bias(Broadcast::new(vec![0.0; got].leak(), [1, 2, 3, 4])));
         assert_eq!(error, Error::Length { argument: Argument::Bias, needed: 24, got });
     }
-    let error = Owned::new().refused(|i| i.causal_from(Causal::PerSequence(&[0])));
-    assert_eq!(error, Error::Length { argument: Argument::Causal, needed: 2, got: 1 });
+    for offsets in [&[][..], &[0], &[0, 0, 0]] {
+        let error = Owned::new().refused(|i| i.causal_from(Causal::PerSequence(offsets)));
+        let got = offsets.len();
+        assert_eq!(error, Error::Length { argument: Argument::Causal, needed: 2, got });
+    }
 }
 
 #[test]
@@ -175,9 +178,11 @@ fn widths_and_heads_are_checked() {
     let large = Config::new(Dims::square(usize::MAX / 2)).heads(1);
     assert_eq!(large.check(), Err(Error::TooLarge { argument: Argument::Dims }));
     assert_eq!(Attention::new(2, 0, 4).check(), zero(Argument::Dims));
-    let mut other = CONFIG;
-    other.attention.qk = 8;
-    assert_eq!(other.check(), Err(Error::Value { argument: Argument::Dims }));
+    for spoil in [|a: &mut Attention| a.qk = 8, |a: &mut Attention| a.v = 8] {
+        let mut other = CONFIG;
+        spoil(&mut other.attention);
+        assert_eq!(other.check(), Err(Error::Value { argument: Argument::Dims }));
+    }
 }
 
 #[test]
@@ -203,6 +208,20 @@ fn shapes_whose_sizes_overflow_are_refused_and_saturate() {
         );
         assert!(y.iter().chain(&scratch).all(|x| x.to_bits() == PATTERN.to_bits()));
     }
+    // Where one size of the call could not be addressed, that is said, not that a slice is short.
+    let (argument, forward) = (Argument::Shape, |shape, q: &[f32]| {
+        let (mut y, mut scratch) = ([PATTERN; 7], [PATTERN; 8]);
+        let outputs = Outputs::new(&mut y[..q.len() / 3 * 7]);
+        layer.forward(shape, Inputs::new(q, &[], &[]), outputs, &mut scratch)
+    });
+    let keys_of_nobody = Shape::new(0, 1, usize::MAX / 16);
+    assert_eq!(forward(keys_of_nobody, &[]), Err(Error::TooLarge { argument }));
+    let queries_of_nobody = Shape::new(half, half, 0);
+    let argument = Argument::Q;
+    assert_eq!(forward(queries_of_nobody, &[]), Err(Error::TooLarge { argument }));
+    let argument = Argument::K;
+    assert_eq!(forward(Shape::new(1, 1, half), &[0.0; 3]), Err(Error::TooLarge { argument }));
+
     assert_eq!(CONFIG.scratch_len(Shape::new(1, 1, usize::MAX)), usize::MAX);
     assert_eq!(CONFIG.scores_len(Shape::new(half, half, 2)), usize::MAX);
     assert_eq!(CONFIG.y_len(Shape::new(half, half, 2)), usize::MAX);

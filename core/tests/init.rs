@@ -4,7 +4,7 @@ use mha::init::{
     SplitMix, glorot_normal, glorot_uniform, identity, kaiming_normal, kaiming_uniform, ones,
     orthogonal, truncated_normal, zeros,
 };
-use rand_core::SeedableRng;
+use rand_core::{Rng, SeedableRng, TryRng};
 
 const N: usize = 200_000;
 
@@ -124,4 +124,50 @@ fn the_same_seed_gives_the_same_weights() {
     let two = drawn(|w, rng| glorot_uniform(w, 8, 8, rng));
     assert_eq!(one, two);
     assert_ne!(one[..8], one[8..16]);
+}
+
+/// Seeds are written into programs, so what they stand for must stay: the outputs that the reference
+/// implementation of SplitMix64 gives for seed 0, its high halves, and its bytes from the lowest on.
+#[test]
+fn the_generator_gives_the_published_numbers() {
+    let published = [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f];
+    let (mut words, mut halves) = (SplitMix::seed_from_u64(0), SplitMix::from_seed([0; 8]));
+    for expected in published {
+        assert_eq!(words.next_u64(), expected);
+        assert_eq!(u64::from(halves.next_u32()), expected >> 32);
+    }
+    let mut bytes = [0; 11];
+    SplitMix::seed_from_u64(0).fill_bytes(&mut bytes);
+    assert_eq!(bytes[..8], 0xe220_a839_7b1d_cdafu64.to_le_bytes());
+    assert_eq!(bytes[8..], 0x6e78_9e6a_a1b9_65f4u64.to_le_bytes()[..3]);
+}
+
+/// Draws one number for ever.
+struct Stuck(u32);
+
+impl TryRng for Stuck {
+    type Error = core::convert::Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        Ok(self.0)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        Ok(u64::from(self.0) << 32 | u64::from(self.0))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        bytes.fill(self.0 as u8);
+        Ok(())
+    }
+}
+
+/// The rarest draws are still numbers: the logarithm never meets 0.
+#[test]
+fn the_ends_of_the_generator_give_finite_normals() {
+    for end in [0, 1, u32::MAX - 1, u32::MAX] {
+        let mut weight = [f32::NAN; 4];
+        glorot_normal(&mut weight, 1, 1, &mut Stuck(end));
+        assert!(weight.iter().all(|w| w.abs() < 6.0), "{end}: {weight:?}");
+    }
 }

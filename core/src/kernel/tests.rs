@@ -172,6 +172,27 @@ fn weight(fused: bool, l: f32, m: f32) -> f32 {
     if n - m < -125.0 { 0.0 } else { p * (n - m).exp2() }
 }
 
+/// Where a weight vanishes, and what is never one: the edges that random rows do not meet.
+fn check_edges<K: Kernel>(fused: bool) {
+    let edges = [-124.5, -125.0, -125.4, -125.5, -125.6, -126.0, -127.0, f32::NEG_INFINITY];
+    for len in [edges.len(), BLOCK, BLOCK + edges.len()] {
+        let row: Vec<f32> = edges.iter().copied().cycle().take(len).collect();
+        let mut weights = row.clone();
+        K::weights(&mut weights, 0.0, &mut [0.0; BLOCK]);
+        for (&l, &got) in row.iter().zip(&weights) {
+            assert_eq!(got.to_bits(), weight(fused, l, 0.0).to_bits(), "2^{l} of {len}");
+        }
+        let mut row = vec![0.0; len];
+        row[len - 1] = f32::NAN;
+        let mut sums = [0.0; BLOCK];
+        K::weights(&mut row, 0.0, &mut sums);
+        assert!(
+            row[len - 1].is_nan() && sums[(len - 1) % BLOCK].is_nan(),
+            "NaN at the end of {len}"
+        );
+    }
+}
+
 struct CheckAll {
     fused: bool,
 }
@@ -182,6 +203,7 @@ impl Task for CheckAll {
     fn run<K: Kernel>(self) {
         check_products::<K>(self.fused);
         check_rows::<K>(self.fused);
+        check_edges::<K>(self.fused);
     }
 }
 
@@ -191,6 +213,62 @@ fn every_kernel_equals_plain_loops() {
         isa.run(CheckAll { fused: isa.is_fused() });
         std::println!("checked {}", isa.name());
     }
+}
+
+/// What lets the kernels use pointers: a view is in bounds up to its last element, and not beyond.
+#[test]
+fn views_know_their_last_element() {
+    let data = &mut [0.0; 400][..];
+    for (rows, columns) in [(1, 1), (3, 5), (2, 16), (2, 17), (3, 31), (1, 32), (2, 33)] {
+        for (row_stride, block_stride, column_stride) in
+            [(40, 16, 1), (1, 64, 4), (16, 48, 1), (16, 0, 1), (0, 16, 1)]
+        {
+            let of = |j: usize| j / BLOCK * block_stride + j % BLOCK * column_stride;
+            let furthest = (0..columns).map(of).max().unwrap_or(0) + (rows - 1) * row_stride;
+            for (len, expected) in [(furthest, false), (furthest + 1, true)] {
+                let what = std::format!("{rows}×{columns}, {row_stride} {block_stride}, {len}");
+                let data = &mut data[..len];
+                let b = Columns { data, rows, columns, row_stride, block_stride, column_stride };
+                assert_eq!(b.in_bounds(), expected, "right {what}");
+                if column_stride == 1 {
+                    let c = MatrixMut { data, rows, columns, row_stride, block_stride };
+                    assert_eq!(c.in_bounds(), expected, "result {what}");
+                }
+            }
+            let last = (rows - 1) * row_stride + (columns - 1) * column_stride;
+            for (len, expected) in [(last, false), (last + 1, true)] {
+                let data = &data[..len];
+                let a = Matrix { data, rows, columns, row_stride, column_stride };
+                assert_eq!(a.in_bounds(), expected, "left {rows}×{columns}, {row_stride}, {len}");
+            }
+        }
+    }
+}
+
+/// The law's fine print, which every way through the driver shares and so cannot contradict: the
+/// tree of the sums, the maximum of an integer, and where a shifted weight is flushed.
+#[test]
+fn the_numbers_of_the_softmax_are_those_of_the_law() {
+    // Adding 1 to 2^24 leaves it; the tree decides which ones meet first.
+    let mut sums = [0.0; BLOCK];
+    (sums[0], sums[2], sums[1], sums[3]) = (16_777_216.0, 1.0, 1.0, 1.0);
+    assert_eq!(softmax::total(&sums), 16_777_218.0);
+    (sums[0], sums[2], sums[1], sums[3]) = (16_777_216.0, 0.0, 1.0, 1.0);
+    assert_eq!(softmax::total(&sums), 16_777_218.0);
+    (sums[0], sums[2], sums[1], sums[3]) = (16_777_216.0, 1.0, 1.0, 0.0);
+    assert_eq!(softmax::total(&sums), 16_777_216.0);
+
+    for (x, ceiling) in [(3.0, 3.0), (3.25, 4.0), (-3.0, -3.0), (-3.75, -3.0), (0.0, 0.0)] {
+        assert_eq!(softmax::ceil(x), ceiling, "{x}");
+    }
+    let odd = 8_388_609.0;
+    assert_eq!((softmax::round(odd), softmax::ceil(-odd)), (odd, -odd));
+
+    let mut weight = 1.0;
+    softmax::shift_weight(&mut weight, f32::MIN_POSITIVE);
+    assert_eq!(weight, f32::MIN_POSITIVE);
+    softmax::shift_weight(&mut weight, 0.5);
+    assert_eq!(weight.to_bits(), 0);
 }
 
 /// Weights of many logits at once, by the kernel itself.

@@ -1,0 +1,110 @@
+//! Where projected keys and values lie: in blocks of sixteen positions, in scratch or in a cache, in
+//! one run or going round.
+
+use crate::kernel::Columns;
+use crate::softmax::BLOCK;
+
+/// How positions go round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    /// Positions that stay where they are.
+    pub(crate) pinned: usize,
+    /// Positions of one turn; 0 where positions do not go round.
+    pub(crate) len: usize,
+}
+
+impl Turn {
+    pub(crate) const NONE: Self = Self { pinned: 0, len: 0 };
+
+    /// Where a position lies.
+    pub(crate) fn slot(self, position: usize) -> usize {
+        match position.checked_sub(self.pinned).and_then(|p| p.checked_rem(self.len)) {
+            Some(place) => self.pinned + place,
+            None => position,
+        }
+    }
+
+    /// Positions from this one on that lie one after another.
+    pub(crate) fn run(self, position: usize) -> usize {
+        if self.len == 0 {
+            usize::MAX
+        } else if position < self.pinned {
+            self.pinned - position
+        } else {
+            self.pinned + self.len - self.slot(position)
+        }
+    }
+}
+
+/// Keys and values of one sequence, to be filled.
+pub(crate) struct StoreMut<'a> {
+    /// `[positions / 16, key_features, 16]`.
+    pub(crate) keys: &'a mut [f32],
+    /// `[positions, value_features]`.
+    pub(crate) values: &'a mut [f32],
+    pub(crate) key_features: usize,
+    pub(crate) value_features: usize,
+}
+
+/// Keys and values of one sequence: some or all of its heads.
+#[derive(Clone, Copy)]
+pub(crate) struct Store<'a> {
+    /// `[positions / 16, key_features, 16]`.
+    pub(crate) keys: &'a [f32],
+    /// `[positions, value_features]`.
+    pub(crate) values: &'a [f32],
+    pub(crate) key_features: usize,
+    pub(crate) value_features: usize,
+    /// The key/value head that comes first.
+    pub(crate) first_head: usize,
+    pub(crate) turn: Turn,
+    pub(crate) kv_len: usize,
+}
+
+impl<'a> Store<'a> {
+    /// One key/value head.
+    pub(crate) fn head(&self, kv_head: usize, d: usize, d_v: usize) -> Head<'a> {
+        let head = kv_head - self.first_head;
+        let keys = self.keys.get(head * d * BLOCK..).unwrap_or(&[]);
+        let values = self.values.get(head * d_v..).unwrap_or(&[]);
+        Head {
+            keys: Columns {
+                data: keys,
+                rows: d,
+                columns: self.kv_len,
+                row_stride: BLOCK,
+                block_stride: self.key_features * BLOCK,
+                column_stride: 1,
+            },
+            values: Columns::strided(values, self.kv_len, d_v, self.value_features, 1),
+            turn: self.turn,
+        }
+    }
+}
+
+/// Projected keys and values of one head.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'a> {
+    /// `[d, kv_len]`.
+    pub(crate) keys: Columns<'a>,
+    /// `[kv_len, d_v]`.
+    pub(crate) values: Columns<'a>,
+    /// How positions go round in memory, if they do.
+    pub(crate) turn: Turn,
+}
+
+impl<'a> Head<'a> {
+    /// The keys `from .. from + count`, `from` a multiple of the block, in one run.
+    pub(crate) fn keys(&self, from: usize, count: usize) -> Columns<'a> {
+        let block = self.turn.slot(from) / BLOCK;
+        let data = self.keys.data.get(block * self.keys.block_stride..).unwrap_or(&[]);
+        Columns { data, columns: count, ..self.keys }
+    }
+
+    /// The values `from .. from + count`, in one run.
+    pub(crate) fn values(&self, from: usize, count: usize) -> Columns<'a> {
+        let row = self.turn.slot(from);
+        let data = self.values.data.get(row * self.values.row_stride..).unwrap_or(&[]);
+        Columns { data, rows: count, ..self.values }
+    }
+}
