@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows where queries come from or where the result goes; [`work`](crate::work)
 //! brings both. The numbers, and why tiling does not change their bits, are in
-//! [`softmax`](crate::softmax).
+//! [`softmax`].
 
 use core::f32::consts::LN_2;
 use core::ops::Range;

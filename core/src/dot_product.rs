@@ -53,6 +53,7 @@ pub fn dot_product_attention<R: Rules>(
     scratch: &mut [f32],
 ) -> Result<(), Error> {
     attention.check()?;
+    check_keys(&attention, shape, &inputs)?;
     let rows = shape.queries();
     exact(Argument::V, inputs.v.len(), shape.keys().saturating_mul(attention.value_features()))?;
     exact(Argument::Y, outputs.y.len(), rows.saturating_mul(attention.v))?;
@@ -119,8 +120,21 @@ pub fn dot_product_attention_scores<R: Rules>(
     // Values of no width: nothing is mixed.
     Attention { v: attention.heads, ..attention }.check()?;
     let attention = Attention { v: 0, ..attention };
+    check_keys(&attention, shape, &inputs)?;
     let inputs = Inputs { v: &[], ..inputs };
     run(attention, isa, shape, inputs, Outputs::new(&mut []).scores(scores), scratch)
+}
+
+/// Checks the queries and keys of a call.
+fn check_keys<R: Rules>(
+    attention: &Attention,
+    shape: Shape,
+    inputs: &Inputs<'_, R>,
+) -> Result<(), Error> {
+    let rows = shape.queries();
+    check_rows(shape, &(0..rows))?;
+    exact(Argument::Q, inputs.q.len(), rows.saturating_mul(attention.qk))?;
+    exact(Argument::K, inputs.k.len(), shape.keys().saturating_mul(attention.key_features()))
 }
 
 /// Checks the rest of a call and does it.
@@ -132,11 +146,7 @@ fn run<R: Rules>(
     outputs: Outputs<'_>,
     scratch: &mut [f32],
 ) -> Result<(), Error> {
-    let rows = shape.queries();
-    check_rows(shape, &(0..rows))?;
-    exact(Argument::Q, inputs.q.len(), rows.saturating_mul(attention.qk))?;
-    exact(Argument::K, inputs.k.len(), shape.keys().saturating_mul(attention.key_features()))?;
-    check_attention(shape, shape.kv_len, &attention, rows, &inputs, &outputs)?;
+    check_attention(shape, shape.kv_len, &attention, shape.queries(), &inputs, &outputs)?;
     // Keys are read where they lie, so there is no place for changed ones; a cache has one.
     if let Some(options) = inputs.rules.options() {
         let other = Argument::K;

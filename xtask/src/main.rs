@@ -3,6 +3,7 @@
 //! Each word is a module with its arguments (`Args`) and a function that carries it out (`run`).
 //! A person and the continuous integration enter by the same words.
 
+mod bench;
 mod c;
 mod check;
 mod cross;
@@ -40,6 +41,8 @@ enum Word {
     Firmware(firmware::Args),
     /// Measure flash, RAM, scratch and stack
     Size(size::Args),
+    /// Time the layer beside this machine's peak
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Word::Wasm(args) => wasm::run(args),
         Word::Firmware(args) => firmware::run(args),
         Word::Size(args) => size::run(args),
+        Word::Bench(args) => bench::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
