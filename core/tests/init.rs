@@ -171,3 +171,20 @@ fn the_ends_of_the_generator_give_finite_normals() {
         assert!(weight.iter().all(|w| w.abs() < 6.0), "{end}: {weight:?}");
     }
 }
+
+/// Once through Gram and Schmidt would leave a large square matrix visibly askew.
+#[test]
+fn large_squares_are_orthogonal_too() {
+    const SIDE: usize = 150;
+    for seed in 0..8 {
+        let mut weight = vec![f32::NAN; SIDE * SIDE];
+        orthogonal(&mut weight, SIDE, 1.0, &mut SplitMix::seed_from_u64(seed));
+        for i in 0..SIDE {
+            for j in 0..i {
+                let (a, b) = (&weight[i * SIDE..][..SIDE], &weight[j * SIDE..][..SIDE]);
+                let dot: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum();
+                assert!(dot.abs() < 2e-6, "seed {seed}: {i}·{j} = {dot:e}");
+            }
+        }
+    }
+}

@@ -7,6 +7,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
+use crate::dropout::{self, Dropout};
 use crate::softmax::{self, BLOCK, EXP2};
 
 /// Something that nothing computes, to see what was written.
@@ -269,6 +270,20 @@ fn the_numbers_of_the_softmax_are_those_of_the_law() {
     assert_eq!(weight, f32::MIN_POSITIVE);
     softmax::shift_weight(&mut weight, 0.5);
     assert_eq!(weight.to_bits(), 0);
+}
+
+/// A probability is met exactly: a draw that equals it survives, the next smaller one does not.
+#[test]
+fn dropout_decides_at_its_probability() {
+    for seed in 0..20u64 {
+        let draw = dropout::philox4x32([0, 7, 2, 1], [seed as u32, 0])[0] >> 8;
+        for (threshold, survives) in [(draw, true), (draw + 1, false)] {
+            let mut score = [1.0];
+            let dropout = Dropout::new(threshold as f32 / 16_777_216.0, seed);
+            dropout.row(1, 2, 7).expect("it drops").apply(0, &mut score);
+            assert_eq!(score[0] > 0.0, survives, "seed {seed}");
+        }
+    }
 }
 
 /// Weights of many logits at once, by the kernel itself.
