@@ -58,7 +58,17 @@ impl<R: Rules> Task for Forward<'_, R> {
                 let k = rows(call.inputs.k, batch * kv_len, kv_len, dims.k_in);
                 let v = rows(call.inputs.v, batch * kv_len, kv_len, dims.v_in);
                 let rules = call.inputs.rules;
-                project::<K, R>(call.config, call.weights, &group, k, v, rules, 0, 0, &mut store);
+                project::<K, R>(
+                    call.config,
+                    call.weights,
+                    &group,
+                    k,
+                    v,
+                    rules,
+                    0,
+                    (0, 0),
+                    &mut store,
+                );
                 let store = Store {
                     key_features: store.key_features,
                     value_features: store.value_features,
@@ -144,15 +154,25 @@ impl<R: Rules> Task for Append<'_, '_, R> {
                 let v = rows(v, batch * n + done, count, dims.v_in);
                 let mut store = cache.store_mut(batch);
                 let all = 0..attention.kv_heads;
-                project::<K, R>(config, weights, &all, k, v, rules, slot, first + done, &mut store);
+                project::<K, R>(
+                    config,
+                    weights,
+                    &all,
+                    k,
+                    v,
+                    rules,
+                    slot,
+                    (first, done),
+                    &mut store,
+                );
                 done += count;
             }
         }
     }
 }
 
-/// Projects the keys and values of some heads into a store, the first of them at `slot`; its
-/// position is `position`.
+/// Projects the keys and values of some heads into a store, the first of them at `slot`. It is key
+/// `index` of those that the call brings, whose first has the position `first`.
 fn project<K: Kernel, R: Rules>(
     config: &Config,
     weights: &Weights<'_>,
@@ -161,7 +181,7 @@ fn project<K: Kernel, R: Rules>(
     v: &[f32],
     rules: R,
     slot: usize,
-    position: usize,
+    (first, index): (usize, usize),
     store: &mut StoreMut<'_>,
 ) {
     let Config { dims, attention, weight_order: order } = *config;
@@ -197,7 +217,7 @@ fn project<K: Kernel, R: Rules>(
             for head in 0..heads.len() {
                 let at = (block * store.key_features + head * d) * BLOCK + place;
                 let mut key = Features { data: store.keys, at, stride: BLOCK, count: d };
-                transform(options, Side::Key, key_position(options, position, i), &mut key);
+                transform(options, Side::Key, key_position(options, first, index + i), &mut key);
             }
         }
     }

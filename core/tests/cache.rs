@@ -353,3 +353,31 @@ fn partial_results_over_two_memories_merge() {
         assert!((got - expected).abs() < 2e-6, "{got} for {expected}");
     }
 }
+
+/// Keys that cross the end of a ring go on counting from the offset that is said for the first.
+#[test]
+fn said_positions_count_on_over_the_end_of_a_ring() {
+    for seed in 0..20 {
+        let model = Model::random(seed);
+        let (config, dims, layer) = (&model.config, &model.config.dims, model.layer());
+        let mut stream = Stream::default();
+        stream.push(dims, 40, &mut StdRng::seed_from_u64(seed));
+        let ring = CacheConfig::ring(32);
+        let run = |piece: usize| {
+            let (mut keys, mut values) = (
+                vec![f32::NAN; ring.keys_len(&config.attention)],
+                vec![f32::NAN; ring.values_len(&config.attention)],
+            );
+            let mut cache = Cache::new(ring, &config.attention, &mut keys, &mut values).unwrap();
+            for from in (0..40).step_by(piece) {
+                let rope = Rope { k_offset: Some(100 + from), ..Rope::new(10_000.0) };
+                let options = Options { rope: Some(rope), ..Options::new() };
+                let k = &stream.k[from * dims.k_in..(from + piece) * dims.k_in];
+                let v = &stream.v[from * dims.v_in..(from + piece) * dims.v_in];
+                layer.append(&mut cache, k, v, &options).unwrap();
+            }
+            (bits(&keys), bits(&values))
+        };
+        assert_eq!(run(20), run(1), "model {seed}");
+    }
+}
