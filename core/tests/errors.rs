@@ -169,6 +169,11 @@ fn widths_and_heads_are_checked() {
     assert_eq!(CONFIG.heads(0).check(), zero(Argument::Heads));
     assert_eq!(CONFIG.heads(3).check(), Err(Error::Heads { heads: 3, width: 4 }));
     assert_eq!(CONFIG.heads(4).check(), Err(Error::Heads { heads: 4, width: 6 }));
+    assert_eq!(CONFIG.kv_heads(0).check(), zero(Argument::KvHeads));
+    for (heads, kv_heads) in [(4, 3), (2, 4), (6, 4)] {
+        let error = Config::new(Dims::square(12)).heads(heads).kv_heads(kv_heads).check();
+        assert_eq!(error, Err(Error::Value { argument: Argument::KvHeads }));
+    }
     for i in 0..6 {
         let mut n = [3, 4, 5, 6, 4, 7];
         n[i] = 0;
