@@ -238,8 +238,8 @@ impl<'a> Outputs<'a> {
         Self { y, scores: None, scores_at: ScoresAt::Softmax }
     }
 
-    /// Also writes the scores of every head, `[batch, heads, q_len, kv_len]`. `y` has the same bits
-    /// with and without them.
+    /// Also writes the scores of every head, `[batch, heads, q_len, kv_len]`, or of those heads and
+    /// queries that [`Options`] chooses. `y` has the same bits with and without them.
     #[must_use]
     pub const fn scores(self, scores: &'a mut [f32]) -> Self {
         Self { y: self.y, scores: Some(scores), scores_at: self.scores_at }

@@ -84,7 +84,7 @@ pub fn dot_product_attention_cached<R: Rules>(
     check_rows(shape, &rows)?;
     exact(Argument::Q, inputs.q.len(), rows.len().saturating_mul(attention.qk))?;
     exact(Argument::Y, outputs.y.len(), rows.len().saturating_mul(attention.v))?;
-    check_attention(shape, cache.stored(), &attention, rows.len(), &inputs, &outputs)?;
+    check_attention(shape, cache.stored(), &attention, &rows, &inputs, &outputs)?;
     let sizes = Sizes::of_attention(&attention, q_len);
     let plan = Plan::fit(&sizes, scratch.len())?;
     let parts = plan.carve(&sizes, scratch);
@@ -146,7 +146,7 @@ fn run<R: Rules>(
     outputs: Outputs<'_>,
     scratch: &mut [f32],
 ) -> Result<(), Error> {
-    check_attention(shape, shape.kv_len, &attention, shape.queries(), &inputs, &outputs)?;
+    check_attention(shape, shape.kv_len, &attention, &(0..shape.queries()), &inputs, &outputs)?;
     // Keys are read where they lie, so there is no place for changed ones; a cache has one.
     if let Some(options) = inputs.rules.options() {
         let other = Argument::K;
@@ -199,7 +199,7 @@ impl<R: Rules> Task for DotProduct<'_, '_, R> {
         let mut rest = ScoresRest::new(outputs.scores, outputs.scores_at, &inputs, heads, columns);
         for (batch, queries) in sequences(shape, 0..shape.queries()) {
             let y = take(&mut y, queries.len() * v);
-            let mut scores = rest.take(queries.len());
+            let mut scores = rest.take(&queries);
             for head in 0..heads {
                 let kv_head = head / attention.sharing().max(1);
                 let keys_and_values = match cache {
@@ -260,7 +260,6 @@ impl<R: Rules> Task for DotProduct<'_, '_, R> {
                         &mut mixed,
                         &mut parts.tile,
                         plan.keys,
-                        first,
                     );
                     first += rows;
                 }

@@ -7,8 +7,9 @@ use crate::call::{Inputs, Outputs, ScoresAt, Weights};
 use crate::dims::{Attention, Config, MAX_ELEMENTS, Shape};
 use crate::error::{Argument, Error};
 use crate::kernel::Isa;
-use crate::options::{Options, Rules, Select};
+use crate::options::{Options, Rules};
 use crate::plan::{Plan, Sizes, exact};
+use crate::select::Select;
 use crate::work::{Append, Attend, Call, Forward};
 
 /// Multi-head attention with its four projections: Flux's `MultiHeadAttention`.
@@ -114,7 +115,8 @@ impl<'w> MultiHeadAttention<'w> {
     /// so, each with scratch of its own.
     ///
     /// The inputs are those of the whole call. `y` holds the rows alone, `[rows, out]`; scores hold,
-    /// for each sequence that the rows touch, in order, `[heads, its rows, kv_len]`.
+    /// for each sequence that the rows touch, in order, `[heads, its rows, kv_len]`; with
+    /// [`Options::score_queries`] those of its rows that are chosen.
     ///
     /// # Errors
     /// Those of [`MultiHeadAttention::forward`], and [`Error::Range`] for rows that there are not.
@@ -202,7 +204,7 @@ impl<'w> MultiHeadAttention<'w> {
         exact(Argument::Q, inputs.q.len(), rows.len().saturating_mul(dims.q_in))?;
         exact(Argument::Y, outputs.y.len(), rows.len().saturating_mul(dims.out))?;
         let attention = &self.config.attention;
-        check_attention(shape, cache.stored(), attention, rows.len(), &inputs, &outputs)?;
+        check_attention(shape, cache.stored(), attention, &rows, &inputs, &outputs)?;
         let sizes = Sizes::of_cached(&self.config, q_len);
         if sizes.overflow() {
             return Err(Error::TooLarge { argument: Argument::Shape });
@@ -230,7 +232,7 @@ impl<'w> MultiHeadAttention<'w> {
         check_rows(shape, rows)?;
         exact(Argument::Y, outputs.y.len(), rows.len().saturating_mul(dims.out))?;
         let attention = &self.config.attention;
-        check_attention(shape, shape.kv_len, attention, rows.len(), inputs, outputs)?;
+        check_attention(shape, shape.kv_len, attention, rows, inputs, outputs)?;
         if Sizes::of_layer(&self.config, shape).overflow() {
             return Err(Error::TooLarge { argument: Argument::Shape });
         }
@@ -256,7 +258,7 @@ pub(crate) fn check_attention<R: Rules>(
     shape: Shape,
     columns: usize,
     attention: &Attention,
-    rows: usize,
+    rows: &Range<usize>,
     inputs: &Inputs<'_, R>,
     outputs: &Outputs<'_>,
 ) -> Result<(), Error> {
@@ -274,10 +276,11 @@ pub(crate) fn check_attention<R: Rules>(
     if let Some(dropout) = &inputs.dropout {
         dropout.check()?;
     }
-    let mut heads = attention.heads;
+    let (mut heads, mut queries) = (attention.heads, rows.len());
     if let Some(options) = inputs.rules.options() {
         options.check(attention, shape)?;
         heads = options.scores.heads(heads);
+        queries = options.scored(shape, rows);
         let softmax = outputs.scores_at == ScoresAt::Softmax;
         if outputs.scores.is_some()
             && !softmax
@@ -287,7 +290,7 @@ pub(crate) fn check_attention<R: Rules>(
         }
     }
     if let Some(scores) = outputs.scores.as_deref() {
-        let needed = rows.saturating_mul(heads).saturating_mul(columns);
+        let needed = queries.saturating_mul(heads).saturating_mul(columns);
         exact(Argument::Scores, scores.len(), needed)?;
     }
     Ok(())

@@ -82,6 +82,7 @@ mod packed;
 mod plan;
 pub mod reference;
 mod scores;
+mod select;
 mod softmax;
 mod store;
 mod transform;
@@ -101,8 +102,9 @@ pub use layer::MultiHeadAttention;
 pub use mask::{Broadcast, Causal, Mask};
 pub use merge::merge;
 pub use options::{
-    Alibi, Angles, Extra, Norm, NormKind, Options, Plain, Rope, Rules, Segments, Select, Window,
+    Alibi, Angles, Extra, Norm, NormKind, Options, Plain, Rope, Rules, Segments, Window,
 };
+pub use select::Select;
 
 /// The examples of the README, run as tests.
 #[cfg(doctest)]

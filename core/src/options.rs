@@ -9,6 +9,7 @@ use core::cell::Cell;
 use crate::dims::{Attention, Shape};
 use crate::error::{Argument, Error};
 use crate::mask::Causal;
+use crate::select::Select;
 
 /// Every option of a call; [`Options::new`] has none.
 ///
@@ -50,8 +51,12 @@ pub struct Options<'a> {
     /// One more key and value that every query sees: PyTorch's `add_bias_kv`. It has no column in
     /// the scores.
     pub extra: Option<Extra<'a>>,
-    /// Which scores are written.
+    /// Of which heads scores are written.
     pub scores: Select,
+    /// Of which queries of each sequence scores are written: the first one and one past the last.
+    /// The scores then have that many rows in place of `q_len`, see [`Options::scores_len`]; `y` has
+    /// the same bits. `None`: all.
+    pub score_queries: Option<[usize; 2]>,
     /// Receives the log-sum-exp of each row in natural units, `[batch, heads, q_len]`; −∞ for a row
     /// without a visible key. Make it of a slice by `Cell::from_mut(lse).as_slice_of_cells()`.
     pub lse: Option<&'a [Cell<f32>]>,
@@ -73,6 +78,7 @@ impl<'a> Options<'a> {
             segments: None,
             extra: None,
             scores: Select::All,
+            score_queries: None,
             lse: None,
         }
     }
@@ -176,12 +182,7 @@ impl<'a> Options<'a> {
             exact(Argument::Extra, extra.k.len(), attention.key_features())?;
             exact(Argument::Extra, extra.v.len(), attention.value_features())?;
         }
-        if let Select::Head(head) = self.scores
-            && head >= attention.heads
-        {
-            let len = attention.heads;
-            return Err(Error::Range { argument: Argument::Scores, len, end: head });
-        }
+        self.check_scores(attention, shape)?;
         if let Some(lse) = self.lse {
             exact(Argument::Lse, lse.len(), shape.queries().saturating_mul(attention.heads))?;
         }
@@ -372,28 +373,6 @@ pub struct Extra<'a> {
     pub k: &'a [f32],
     /// The value, projected, `[kv_heads · d_v]`.
     pub v: &'a [f32],
-}
-
-/// Which scores are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Select {
-    /// Those of every head, `[batch, heads, q_len, kv_len]`.
-    #[default]
-    All,
-    /// Those of one head, `[batch, q_len, kv_len]`.
-    Head(usize),
-    /// Their mean over the heads, `[batch, q_len, kv_len]`: PyTorch's default.
-    Mean,
-}
-
-impl Select {
-    /// Heads that have scores of their own.
-    pub(crate) const fn heads(self, heads: usize) -> usize {
-        match self {
-            Self::All => heads,
-            Self::Head(_) | Self::Mean => 1,
-        }
-    }
 }
 
 /// What decides which options a call has: [`Plain`], or [`Options`] by reference.

@@ -7,7 +7,7 @@ use crate::dims::{Dims, Shape};
 use crate::error::{Argument, Error};
 use crate::layer::MultiHeadAttention;
 use crate::mask::Causal;
-use crate::options::{Rules, Select};
+use crate::options::Rules;
 use crate::plan::{Plan, Sizes, exact, take};
 use crate::work::rows;
 
@@ -34,8 +34,6 @@ impl MultiHeadAttention<'_> {
     ) -> Result<(), Error> {
         let Dims { q_in, k_in, v_in, out, .. } = self.config().dims;
         self.check_packed(q_starts, kv_starts, &inputs, &outputs, scratch.len())?;
-        let heads = inputs.rules.options().map_or(Select::All, |options| options.scores);
-        let heads = heads.heads(self.config().attention.heads);
         let with_scores = outputs.scores.is_some();
         let (mut y, mut scores) = (outputs.y, outputs.scores.unwrap_or_default());
         for (q, kv) in windows(q_starts).zip(windows(kv_starts)) {
@@ -48,13 +46,22 @@ impl MultiHeadAttention<'_> {
             };
             let mut outputs_here =
                 Outputs::new(take(&mut y, q.len() * out)).scores_at(outputs.scores_at);
-            let scores_here = take(&mut scores, heads * q.len() * kv.len());
+            let scores_here = take(&mut scores, self.scores_of(shape, &inputs));
             if with_scores {
                 outputs_here = outputs_here.scores(scores_here);
             }
             self.forward(shape, here, outputs_here, scratch)?;
         }
         Ok(())
+    }
+
+    /// Elements of the scores of one sequence.
+    fn scores_of<R: Rules>(&self, shape: Shape, inputs: &Inputs<'_, R>) -> usize {
+        let attention = &self.config().attention;
+        match inputs.rules.options() {
+            Some(options) => options.scores_len(attention, shape),
+            None => attention.scores_len(shape),
+        }
     }
 
     fn check_packed<R: Rules>(
@@ -118,15 +125,13 @@ impl MultiHeadAttention<'_> {
             if let Some(options) = inputs.rules.options() {
                 options.check(&self.config().attention, shape)?;
             }
-            all = all.saturating_add(q.len().saturating_mul(kv.len()));
+            all = all.saturating_add(self.scores_of(shape, inputs));
         }
         if let Some(dropout) = &inputs.dropout {
             dropout.check()?;
         }
         if let Some(scores) = outputs.scores.as_deref() {
-            let select = inputs.rules.options().map_or(Select::All, |options| options.scores);
-            let heads = select.heads(self.config().attention.heads);
-            exact(Argument::Scores, scores.len(), all.saturating_mul(heads))?;
+            exact(Argument::Scores, scores.len(), all)?;
         }
         Ok(())
     }

@@ -265,7 +265,7 @@ impl<'a> Rest<'a> {
         'a: 'b,
     {
         let y = take(&mut self.y, queries.len() * call.config.dims.out);
-        let scores = self.scores.take(queries.len());
+        let scores = self.scores.take(&queries);
         Item { call, batch, y, scores, queries, gone: (0, 0) }
     }
 }
@@ -366,7 +366,6 @@ impl<R: Rules> Item<'_, R> {
                         &mut mixed,
                         tile,
                         plan.keys,
-                        done + row,
                     );
                     row += tile_rows;
                 }

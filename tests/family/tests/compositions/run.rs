@@ -40,7 +40,8 @@ pub(crate) fn library(spec: &Spec, data: &Data) -> Result<Answer<f32>, Error> {
     let out = spec.layer.as_ref().map_or(heads * d_v, |layer| layer.widths[3]);
     let mut y = vec![f32::NAN; batch * q_len * out];
     let rows = if select == Select::All { heads } else { 1 };
-    let mut scores = vec![f32::NAN; spec.scores.map_or(0, |_| batch * rows * q_len * columns)];
+    let mut scores =
+        vec![f32::NAN; spec.scores.map_or(0, |_| batch * rows * spec.scored().len() * columns)];
     let mut lse = vec![f32::NAN; if spec.lse { batch * heads * q_len } else { 0 }];
     let mut outputs = Outputs::new(&mut y);
     if let Some((stage, _)) = spec.scores {
@@ -86,6 +87,7 @@ pub(crate) fn library(spec: &Spec, data: &Data) -> Result<Answer<f32>, Error> {
         segments: spec.segments.then_some(Segments { q: &data.q_segments, kv: &data.kv_segments }),
         extra: spec.extra.then_some(Extra { k: &data.extra_k, v: &data.extra_v }),
         scores: select,
+        score_queries: spec.part,
         lse: spec.lse.then_some(cells),
     };
 
@@ -301,7 +303,7 @@ pub(crate) fn expected(spec: &Spec, data: &Data) -> Answer<f64> {
             Which::Head(head) => head..head + 1,
             Which::Mean => 0..1,
         };
-        for (h, i) in chosen.flat_map(|h| (0..q_len).map(move |i| (h, i))) {
+        for (h, i) in chosen.flat_map(|h| spec.scored().map(move |i| (h, i))) {
             all[1].extend(stored().map(|j| match which {
                 Which::Mean => (0..heads).map(|h| at(h, i, j)).sum::<f64>() / heads as f64,
                 _ => at(h, i, j),

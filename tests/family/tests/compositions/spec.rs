@@ -36,6 +36,8 @@ pub(crate) struct Spec {
     pub(crate) segments: bool,
     pub(crate) extra: bool,
     pub(crate) scores: Option<(Stage, Which)>,
+    /// First and one past the last query that has scores; `None`: all.
+    pub(crate) part: Option<[usize; 2]>,
     pub(crate) lse: bool,
     /// Keys and values that no query may see are not numbers.
     pub(crate) poison: bool,
@@ -213,6 +215,8 @@ impl Spec {
             poison: odds(rng, 0.3),
             least_scratch: odds(rng, 0.3),
             isa: rng.random_range(0..8),
+            part: odds(rng, 0.4)
+                .then(|| [rng.random_range(0..=q_len), rng.random_range(0..=q_len)]),
         };
         spec.consistent()
     }
@@ -249,9 +253,18 @@ impl Spec {
             // Products with what is not a number are not numbers.
             self.poison &= matches!(stage, Stage::Masked | Stage::Softmax);
         }
+        self.part = self.part.filter(|_| self.scores.is_some()).map(|[a, b]| {
+            let (a, b) = (a.min(self.q_len), b.min(self.q_len));
+            [a.min(b), a.max(b)]
+        });
         self.infinite &= self.bias.is_some();
         self.excluding &= self.mask.is_some();
         self
+    }
+
+    /// The queries that have scores.
+    pub(crate) fn scored(&self) -> std::ops::Range<usize> {
+        self.part.map_or(0..self.q_len, |[start, end]| start..end)
     }
 
     /// Whether the library says that these exclude one another.
@@ -293,6 +306,7 @@ impl Spec {
             ("softmax", at(Stage::Softmax)),
             ("one head", matches!(self.scores, Some((_, Which::Head(_))))),
             ("mean", matches!(self.scores, Some((_, Which::Mean)))),
+            ("score_queries", self.part.is_some()),
             ("lse", self.lse),
             ("poison", self.poison),
         ]
@@ -336,6 +350,7 @@ impl Spec {
         with(&|s| s.extra = false);
         with(&|s| s.scores = None);
         with(&|s| s.scores.iter_mut().for_each(|scores| scores.1 = Which::All));
+        with(&|s| s.part = None);
         with(&|s| s.lse = false);
         with(&|s| s.poison = false);
         with(&|s| s.least_scratch = false);
