@@ -11,7 +11,7 @@ use crate::call::ScoresAt;
 use crate::kernel::{Kernel, Matrix, MatrixMut, Start};
 use crate::options::{Options, Rules};
 use crate::plan::TileParts;
-use crate::softmax::{self, BLOCK, LOG2_E, WIDE};
+use crate::softmax::{self, BLOCK, LOG2_E};
 use crate::store::Head;
 use crate::visible::{Queries, capped};
 
@@ -42,7 +42,7 @@ pub(crate) fn attend<K: Kernel, R: Rules>(
         }
         Some((scores, at)) => {
             if matches!(at, ScoresAt::Logits | ScoresAt::Capped) {
-                let mut c = MatrixMut::row_major(scores, rows, kv_len, kv_len);
+                let mut c = MatrixMut::new(scores, rows, kv_len, kv_len);
                 K::product(queries, head.keys(0, kv_len), &mut c, Start::Zero, Some(LN_2));
                 let options = see.options().filter(|_| at == ScoresAt::Capped);
                 if let Some(cap) = options.and_then(|options| options.softcap) {
@@ -57,10 +57,7 @@ pub(crate) fn attend<K: Kernel, R: Rules>(
         None => (Tile { data: logits, stride: tile_keys, resident: false }, None),
     };
     maxima.fill(f32::NEG_INFINITY);
-    sums.fill([0.0; BLOCK]);
-    for row in 0..rows {
-        row_of(mixed.data, row, mixed.row_stride, 0..mixed.columns).fill(0.0);
-    }
+    let mut started = false;
 
     // 1. Tiles of keys.
     let mut from = first;
@@ -72,62 +69,92 @@ pub(crate) fn attend<K: Kernel, R: Rules>(
         let count = if R::OPTIONAL { count.min(head.turn.run(from)) } else { count };
         let origin = if tile.resident { 0 } else { from };
         // 2. [logits] = [rows, count]
-        let target = tile.data.get_mut(from - origin..).unwrap_or_default();
-        let mut c = MatrixMut::row_major(target, rows, count, tile.stride);
-        K::product(queries, head.keys(from, count), &mut c, Start::Zero, None);
+        let mut logits = tile.part(rows, from - origin, count);
+        K::product(queries, head.keys(from, count), &mut logits, Start::Zero, None);
 
         // 3. What each row may see, and how far that raises its maximum.
-        let mut wide = false;
-        for (row, (top, &m)) in tops.iter_mut().zip(maxima.iter()).enumerate().take(rows) {
-            let logits = tile.row(row, from - origin, count);
-            see.apply(row, from, logits);
-            let (mut highest, mut lowest) = K::extremes(logits);
-            if highest == f32::NEG_INFINITY && see.raise_overflow(row, from, logits) {
-                (highest, lowest) = (f32::MIN, f32::MIN);
+        if !see.leaves_alone(rows, &(from..from + count)) {
+            for row in 0..rows {
+                see.apply(row, from, logits.row_mut(row));
             }
-            wide |= is_wide(m, softmax::ceil(highest), lowest);
-            *top = highest;
-            if let Some(scores) = &mut stage {
+        }
+        let mut wide = K::tops(&logits, maxima, tops);
+        for (row, (top, &m)) in tops.iter_mut().zip(maxima.iter()).enumerate().take(rows) {
+            if *top == f32::NEG_INFINITY && see.raise_overflow(row, from, logits.row_mut(row)) {
+                *top = f32::MIN;
+                wide |= softmax::is_wide(m, softmax::ceil(f32::MIN), f32::MIN);
+            }
+        }
+        if let Some(scores) = &mut stage {
+            for row in 0..rows {
                 let out = row_of(scores, row, kv_len, from..from + count);
-                out.iter_mut().zip(&*logits).for_each(|(out, logit)| *out = *logit * LN_2);
+                out.iter_mut().zip(logits.row(row)).for_each(|(out, logit)| *out = *logit * LN_2);
             }
         }
 
+        // The common case: there is but this tile, and nothing beside the keys takes part.
+        let alone = from == first && from + count == visible.end && !wide;
+        if alone && see.options().is_none_or(Options::is_keys_alone) {
+            K::settle(&mut logits, tops, maxima);
+            for row in 0..rows {
+                let Some(dropout) = see.dropout(row) else { break };
+                dropout.apply(from, logits.row_mut(row));
+            }
+            if see.has_holes() {
+                clear(mixed);
+            }
+            let keys = mixed_keys::<R>(see, &visible, from, count);
+            mix::<K, R>(head, see, &tile, origin, rows, keys, mixed, see.has_holes());
+            K::scale_rows(mixed, tops);
+            if tile.resident {
+                K::scale_rows(&mut tile.part(rows, visible.start, visible.len()), tops);
+            }
+            return;
+        }
+
+        if !started {
+            sums.fill([0.0; BLOCK]);
+        }
         // 4. The whole tile at once or, where weights could vanish on the way, block by block.
         let step = if wide { BLOCK } else { tile_keys };
         let end = from + count;
         while from < end {
             let count = step.min(end - from);
-            for (row, ((m, top), sums)) in
-                maxima.iter_mut().zip(tops.iter()).zip(sums.iter_mut()).enumerate().take(rows)
-            {
-                let logits = tile.row(row, from - origin, count);
-                let top = if wide { K::extremes(logits).0 } else { *top };
-                let raised = softmax::ceil(top);
-                if raised > *m {
-                    let factor = softmax::shift(*m, raised);
-                    *m = raised;
-                    sums.iter_mut().for_each(|sum| softmax::shift_weight(sum, factor));
-                    K::scale(row_of(mixed.data, row, mixed.row_stride, 0..mixed.columns), factor);
-                    if tile.resident {
-                        let before = tile.row(row, first, from - first);
-                        before.iter_mut().for_each(|weight| softmax::shift_weight(weight, factor));
+            if wide {
+                K::tops(&tile.part(rows, from - origin, count), maxima, tops);
+            }
+            if tile.resident && started {
+                for (row, (&m, &top)) in maxima.iter().zip(tops.iter()).enumerate().take(rows) {
+                    let raised = softmax::ceil(top);
+                    if raised > m {
+                        let factor = softmax::shift(m, raised);
+                        let mut before = tile.part(rows, first, from - first);
+                        let before = before.row_mut(row).iter_mut();
+                        before.for_each(|weight| softmax::shift_weight(weight, factor));
                     }
                 }
-                let logits = tile.row(row, from - origin, count);
-                weigh::<K>(logits, *m, sums);
-                if let Some(dropout) = see.dropout(row) {
-                    dropout.apply(from, logits);
-                }
+            }
+            let mut logits = tile.part(rows, from - origin, count);
+            let so_far = if started { Some(&mut *mixed) } else { None };
+            K::advance(&mut logits, tops, maxima, sums, so_far);
+            for row in 0..rows {
+                let Some(dropout) = see.dropout(row) else { break };
+                dropout.apply(from, logits.row_mut(row));
             }
             // 5. [mixed] = [rows, d_v]
-            let mut keys = from.max(visible.start)..from + count;
-            if R::OPTIONAL && keys.start >= see.gone.0 {
-                keys.start = keys.start.max(see.gone.1);
+            let keys = mixed_keys::<R>(see, &visible, from, count);
+            if !started && see.has_holes() {
+                clear(mixed);
+                started = true;
             }
-            mix::<K, R>(head, see, &tile, origin, rows, keys, mixed);
+            mix::<K, R>(head, see, &tile, origin, rows, keys, mixed, started);
+            started = true;
             from += count;
         }
+    }
+    if !started {
+        sums.fill([0.0; BLOCK]);
+        clear(mixed);
     }
 
     // 6. What takes part beside the keys, and one division a row.
@@ -137,28 +164,26 @@ pub(crate) fn attend<K: Kernel, R: Rules>(
         else {
             return;
         };
-        let out = row_of(mixed.data, row, mixed.row_stride, 0..mixed.columns);
         let mut total = softmax::total(sums);
         if let Some(options) = see.options() {
             let beside = beside_keys(options, see, queries, row);
             for (logit, value) in beside.into_iter().flatten() {
                 let raised = softmax::ceil(logit);
+                let out = mixed.row_mut(row);
                 if raised > *m {
                     let factor = softmax::shift(*m, raised);
                     *m = raised;
                     softmax::shift_weight(&mut total, factor);
-                    K::scale(out, factor);
+                    out.iter_mut().for_each(|out| *out *= factor);
                     if tile.resident {
-                        let all = tile.row(row, first, visible.end.saturating_sub(first));
-                        all.iter_mut().for_each(|weight| softmax::shift_weight(weight, factor));
+                        let mut all = tile.part(rows, first, visible.end.saturating_sub(first));
+                        let all = all.row_mut(row).iter_mut();
+                        all.for_each(|weight| softmax::shift_weight(weight, factor));
                     }
                 }
-                let mut one = [logit];
-                weigh::<K>(&mut one, *m, &mut [0.0; BLOCK]);
-                total += one[0];
-                for (out, value) in out.iter_mut().zip(value) {
-                    *out += one[0] * value;
-                }
+                let weight = weight::<K>(logit, *m);
+                total += weight;
+                out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value);
             }
             if let Some(lse) = options.lse {
                 let at = (see.batch * see.heads + see.head) * see.q_len + see.first + row;
@@ -167,16 +192,39 @@ pub(crate) fn attend<K: Kernel, R: Rules>(
                 }
             }
         }
-        let normaliser = softmax::normaliser(total);
-        if normaliser == 0.0 {
-            out.fill(0.0);
-        } else {
-            K::scale(out, normaliser);
-        }
-        if tile.resident {
-            K::scale(tile.row(row, visible.start, visible.len()), normaliser);
-        }
-        *top = normaliser;
+        *top = softmax::normaliser(total);
+    }
+    K::scale_rows(mixed, tops);
+    if tile.resident {
+        K::scale_rows(&mut tile.part(rows, visible.start, visible.len()), tops);
+    }
+}
+
+/// The keys of a tile that are mixed: from the first visible one on, past what a ring has
+/// overwritten.
+fn mixed_keys<R: Rules>(
+    see: &Queries<'_, R>,
+    visible: &Range<usize>,
+    from: usize,
+    count: usize,
+) -> Range<usize> {
+    let start = from.max(visible.start);
+    let overwritten = R::OPTIONAL && start >= see.gone.0;
+    (if overwritten { start.max(see.gone.1) } else { start })..from + count
+}
+
+/// The weight of one logit against a maximum.
+fn weight<K: Kernel>(logit: f32, m: f32) -> f32 {
+    let mut one = [logit];
+    let mut tile = MatrixMut::new(&mut one, 1, 1, 1);
+    K::advance(&mut tile, &[f32::NEG_INFINITY], &mut [m], &mut [[0.0; BLOCK]], None);
+    one[0]
+}
+
+/// Zeros in every row, whatever stands there.
+fn clear(rows: &mut MatrixMut<'_>) {
+    for row in 0..rows.rows {
+        rows.row_mut(row).fill(0.0);
     }
 }
 
@@ -225,15 +273,18 @@ pub(crate) fn add_scores<K: Kernel, R: Rules>(
             from = see.gone.1 / BLOCK * BLOCK;
         }
         let count = tile_keys.min(visible.end - from).min(head.turn.run(from));
-        let mut c = MatrixMut::row_major(logits, rows, count, tile_keys);
+        let mut c = MatrixMut::new(logits, rows, count, tile_keys);
         K::product(queries, head.keys(from, count), &mut c, Start::Zero, None);
         for (row, (&m, &normaliser)) in maxima.iter().zip(tops.iter()).enumerate().take(rows) {
             let weights = row_of(logits, row, tile_keys, 0..count);
             see.apply(row, from, weights);
-            if K::extremes(weights).0 == f32::NEG_INFINITY {
-                see.raise_overflow(row, from, weights);
+            let (mut m, mut top) = ([m], [0.0]);
+            let mut one = MatrixMut::new(weights, 1, count, count);
+            K::tops(&one, &m, &mut top);
+            if top[0] == f32::NEG_INFINITY {
+                see.raise_overflow(row, from, one.row_mut(0));
             }
-            weigh::<K>(weights, m, &mut [0.0; BLOCK]);
+            K::advance(&mut one, &top, &mut m, &mut [[0.0; BLOCK]], None);
             if let Some(dropout) = see.dropout(row) {
                 dropout.apply(from, weights);
             }
@@ -263,39 +314,14 @@ struct Tile<'a> {
 }
 
 impl Tile<'_> {
-    fn row(&mut self, row: usize, from: usize, count: usize) -> &mut [f32] {
-        row_of(self.data, row, self.stride, from..from + count)
+    /// Some columns of all rows.
+    fn part(&mut self, rows: usize, from: usize, count: usize) -> MatrixMut<'_> {
+        let data = self.data.get_mut(from..).unwrap_or_default();
+        MatrixMut::new(data, rows, count, self.stride)
     }
 }
 
-/// Whether a tile must be taken block by block: it raises the maximum from `m` to `raised` so far
-/// above what the row holds, or above its smallest logit, that something might vanish too early.
-fn is_wide(m: f32, raised: f32, lowest: f32) -> bool {
-    raised > m && (raised - lowest > WIDE || (m > f32::NEG_INFINITY && raised - m > WIDE))
-}
-
-/// [`Kernel::weights`], for any maximum.
-fn weigh<K: Kernel>(logits: &mut [f32], m: f32, sums: &mut [f32; BLOCK]) {
-    let mut m = m;
-    if m == f32::INFINITY {
-        // Keys at +∞ share the row; NaN stays NaN.
-        for logit in logits.iter_mut() {
-            *logit = if *logit == f32::INFINITY {
-                0.0
-            } else if logit.is_nan() {
-                *logit
-            } else {
-                f32::NEG_INFINITY
-            };
-        }
-        m = 0.0;
-    } else if m == f32::NEG_INFINITY {
-        m = 0.0;
-    }
-    K::weights(logits, m, sums);
-}
-
-/// Adds weights times values, `[rows, keys] · [keys, d_v]`.
+/// Adds weights times values, `[rows, keys] · [keys, d_v]`, to what is there if anything is `started`.
 ///
 /// A key that no row of the tile gives weight to is left out where single keys can be invisible:
 /// its value may be anything, even NaN.
@@ -307,6 +333,7 @@ fn mix<K: Kernel, R: Rules>(
     rows: usize,
     keys: Range<usize>,
     mixed: &mut MatrixMut<'_>,
+    started: bool,
 ) {
     let weighted = |key: usize| {
         let column = tile.data.get(key - origin..).unwrap_or(&[]);
@@ -326,9 +353,9 @@ fn mix<K: Kernel, R: Rules>(
             rows,
             columns: to - from,
             row_stride: tile.stride,
-            column_stride: 1,
         };
-        K::product(weights, head.values(from, to - from), mixed, Start::Keep, None);
+        let start = if started { Start::Keep } else { Start::Zero };
+        K::product(weights, head.values(from, to - from), mixed, start, None);
         from = to;
     }
 }

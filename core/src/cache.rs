@@ -235,27 +235,23 @@ impl<'c> Cache<'c> {
         exact(Argument::V, v.len(), (batches * n).saturating_mul(width))?;
         check_keys(rules, &self.attention, batches, n)?;
         let first = self.grow(n)?;
-        for batch in 0..batches {
-            for i in 0..n {
-                let (slot, store) = (self.slot(first + i), self.store_mut(batch));
-                let row = (batch * n + i) * features;
-                let at = slot / BLOCK * features * BLOCK + slot % BLOCK;
-                let from = k.get(row..row + features).unwrap_or(&[]);
-                let to = store.keys.get_mut(at..).unwrap_or_default();
-                to.iter_mut().step_by(BLOCK).zip(from).for_each(|(to, from)| *to = *from);
-                if let Some(options) = rules.options().filter(|options| transforms(options)) {
-                    let position = key_position(options, first, i);
-                    for head in 0..heads {
-                        let at = head * d * BLOCK;
-                        let mut key = Features { data: to, at, stride: BLOCK, count: d };
-                        transform(options, Side::Key, position, &mut key);
-                    }
+        let mut store = self.store_mut();
+        for row in 0..batches * n {
+            let place = store.place(row, n, first, batches * n);
+            let at = store.key_at(place, 0);
+            let from = k.get(row * features..(row + 1) * features).unwrap_or(&[]);
+            let to = store.keys.get_mut(at..).unwrap_or_default();
+            to.iter_mut().step_by(BLOCK).zip(from).for_each(|(to, from)| *to = *from);
+            if let Some(options) = rules.options().filter(|options| transforms(options)) {
+                let position = key_position(options, first, row % n);
+                for head in 0..heads {
+                    let at = head * d * BLOCK;
+                    let mut key = Features { data: to, at, stride: BLOCK, count: d };
+                    transform(options, Side::Key, position, &mut key);
                 }
-                let row = (batch * n + i) * width;
-                let from = v.get(row..row + width).unwrap_or(&[]);
-                let to = store.values.get_mut(slot * width..).unwrap_or_default();
-                to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
             }
+            let from = v.get(row * width..(row + 1) * width).unwrap_or(&[]);
+            store.values(place).iter_mut().zip(from).for_each(|(to, from)| *to = *from);
         }
         Ok(())
     }
@@ -311,25 +307,16 @@ impl<'c> Cache<'c> {
         }
     }
 
-    /// Where a position lies.
-    pub(crate) fn slot(&self, position: usize) -> usize {
-        self.turn().slot(position)
-    }
-
-    /// Positions from this one on that lie one after another.
-    pub(crate) fn run(&self, position: usize) -> usize {
-        self.turn().run(position)
-    }
-
-    /// One sequence's part of the slices.
-    pub(crate) fn store_mut(&mut self, batch: usize) -> StoreMut<'_> {
-        let keys = self.keys.len().checked_div(self.config.batch).unwrap_or(0);
-        let values = self.values.len().checked_div(self.config.batch).unwrap_or(0);
+    /// All that it holds, to be filled.
+    pub(crate) fn store_mut(&mut self) -> StoreMut<'_> {
         StoreMut {
-            keys: self.keys.get_mut(batch * keys..(batch + 1) * keys).unwrap_or_default(),
-            values: self.values.get_mut(batch * values..(batch + 1) * values).unwrap_or_default(),
             key_features: self.attention.key_features(),
             value_features: self.attention.value_features(),
+            keys_len: self.keys.len().checked_div(self.config.batch).unwrap_or(0),
+            values_len: self.values.len().checked_div(self.config.batch).unwrap_or(0),
+            turn: self.turn(),
+            keys: self.keys,
+            values: self.values,
         }
     }
 

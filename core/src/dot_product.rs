@@ -7,13 +7,12 @@ use crate::error::{Argument, Error};
 use crate::kernel::{Columns, Isa, Kernel, Matrix, MatrixMut, Task};
 use crate::layer::{check_attention, check_rows};
 use crate::options::{Options, Rules};
-use crate::plan::{Parts, Plan, Sizes, exact, take};
-use crate::scores::ScoresRest;
+use crate::plan::{Parts, Plan, Sizes, exact};
+use crate::scores::AllScores;
 use crate::softmax::query_scale;
 use crate::store::{Head, Turn};
 use crate::transform::{Features, Side, transform, transforms};
 use crate::visible::Queries;
-use crate::work::sequences;
 
 /// Attention of queries over keys and values that are projected already: NNlib's
 /// `dot_product_attention`.
@@ -194,12 +193,12 @@ impl<R: Rules> Task for DotProduct<'_, '_, R> {
         };
         let options = inputs.rules.options();
         let transformed = options.filter(|options| transforms(options));
-        let mut y = outputs.y;
         let columns = cache.map_or(kv_len, Cache::stored);
-        let mut rest = ScoresRest::new(outputs.scores, outputs.scores_at, &inputs, heads, columns);
-        for (batch, queries) in sequences(shape, 0..shape.queries()) {
-            let y = take(&mut y, queries.len() * v);
-            let mut scores = rest.take(&queries);
+        let Outputs { y, scores, scores_at } = outputs;
+        let mut all_scores = AllScores::new(scores, scores_at, &inputs, heads, columns);
+        let all_rows = 0..shape.queries();
+        for batch in 0..shape.batch {
+            let mut scores = all_scores.of(shape, &all_rows, batch);
             for head in 0..heads {
                 let kv_head = head / attention.sharing().max(1);
                 let keys_and_values = match cache {
@@ -244,15 +243,10 @@ impl<R: Rules> Task for DotProduct<'_, '_, R> {
                         }
                         to.iter_mut().for_each(|q| *q *= scale);
                     }
-                    let tile = Matrix {
-                        data: parts.queries,
-                        rows,
-                        columns: d,
-                        row_stride: d,
-                        column_stride: 1,
-                    };
-                    let mixed = y.get_mut(first * v + head * d_v..).unwrap_or_default();
-                    let mut mixed = MatrixMut::row_major(mixed, rows, d_v, v);
+                    let tile = Matrix { data: parts.queries, rows, columns: d, row_stride: d };
+                    let at = (batch * q_len + first) * v + head * d_v;
+                    let mixed = y.get_mut(at..).unwrap_or_default();
+                    let mut mixed = MatrixMut::new(mixed, rows, d_v, v);
                     scores.attend::<K, R>(
                         &keys_and_values,
                         tile,

@@ -10,7 +10,7 @@ use crate::kernel::Isa;
 use crate::options::{Options, Rules};
 use crate::plan::{Plan, Sizes, exact};
 use crate::select::Select;
-use crate::work::{Append, Attend, Call, Forward};
+use crate::work::{Append, Attend, Call, Forward, New};
 
 /// Multi-head attention with its four projections: Flux's `MultiHeadAttention`.
 ///
@@ -159,16 +159,8 @@ impl<'w> MultiHeadAttention<'w> {
         exact(Argument::V, v.len(), (batch * n).saturating_mul(dims.v_in))?;
         check_keys(rules, &self.config.attention, batch, n)?;
         let first = cache.grow(n)?;
-        self.isa.run(Append {
-            config: &self.config,
-            weights: &self.weights,
-            cache,
-            k,
-            v,
-            n,
-            first,
-            rules,
-        });
+        let new = New { k, v, n, first };
+        self.isa.run(Append { config: &self.config, weights: &self.weights, cache, new, rules });
         Ok(())
     }
 

@@ -137,6 +137,11 @@ impl<'a> Options<'a> {
         Self { offset: Some(offset), ..self }
     }
 
+    /// Whether nothing but keys takes part in a row's softmax, and nobody asks for its sum.
+    pub(crate) fn is_keys_alone(&self) -> bool {
+        self.sinks.is_none() && self.extra.is_none() && self.lse.is_none()
+    }
+
     /// Checks every option against a call.
     pub(crate) fn check(&self, attention: &Attention, shape: Shape) -> Result<(), Error> {
         let exact = |argument, got, needed| {

@@ -1,9 +1,9 @@
 //! How much scratch a call takes and how it is carved: one formula for the `const fn` that sizes a
 //! static array and for the call that uses it, so the two cannot disagree.
 //!
-//! A layer works through one group of heads at a time and, inside it, through blocks of queries.
-//! Scratch holds the group's projected keys and values and one block's queries and mixed values, and
-//! a tile of logits: nothing that grows with `q_len · kv_len`.
+//! A layer works through a few sequences at a time, one group of heads after another and, inside it,
+//! through blocks of queries. Scratch holds the group's projected keys and values and one block's
+//! queries and mixed values, and a tile of logits: nothing that grows with `q_len · kv_len`.
 
 use crate::dims::{Attention, Config, MAX_ELEMENTS, Shape};
 use crate::error::{Argument, Error};
@@ -17,10 +17,11 @@ pub(crate) const QUERIES: usize = if cfg!(target_os = "none") { 4 } else { 96 };
 pub(crate) const ROWS: usize = if cfg!(target_os = "none") { 4 } else { 48 };
 
 /// Keys of a tile of logits where scratch is plentiful; a multiple of the block.
-pub(crate) const KEYS: usize = if cfg!(target_os = "none") { 16 } else { 64 };
+pub(crate) const KEYS: usize = if cfg!(target_os = "none") { 16 } else { 128 };
 
-/// Features that a group of heads should have together, so that a product fills its registers.
-const GROUP_FEATURES: usize = 64;
+/// Features that a group of heads should have together, so that a product fills its registers and
+/// the output is not gone over too often.
+const GROUP_FEATURES: usize = if cfg!(target_os = "none") { 64 } else { 128 };
 
 /// Floats that a row of a tile needs beside its logits: sixteen partial sums, the running maximum,
 /// and the next one.
@@ -36,14 +37,18 @@ pub(crate) struct Sizes {
     head_qk: usize,
     head_v: usize,
     q_len: usize,
-    /// Positions whose keys and values are projected into scratch; 0 where they lie elsewhere.
+    /// Positions of a sequence whose keys and values are projected into scratch; 0 where they lie
+    /// elsewhere.
     kept: usize,
+    /// Sequences that can be worked on together.
+    batch: usize,
 }
 
 impl Sizes {
     /// A layer that projects everything.
     pub(crate) const fn of_layer(config: &Config, shape: Shape) -> Self {
-        Self { kept: shape.kv_len, ..Self::of_cached(config, shape.q_len) }
+        let batch = if shape.batch == 0 { 1 } else { shape.batch };
+        Self { kept: shape.kv_len, batch, ..Self::of_cached(config, shape.q_len) }
     }
 
     /// A layer whose keys and values lie in a cache.
@@ -65,11 +70,12 @@ impl Sizes {
             head_v: attention.head_v(),
             q_len,
             kept: 0,
+            batch: 1,
         }
     }
 
-    /// Floats of the projected keys of one head: whole blocks of sixteen positions.
-    const fn keys_len(&self) -> usize {
+    /// Floats of the projected keys of one head of a sequence: whole blocks of sixteen positions.
+    pub(crate) const fn keys_len(&self) -> usize {
         self.kept.div_ceil(BLOCK).saturating_mul(BLOCK).saturating_mul(self.head_qk)
     }
 
@@ -78,8 +84,8 @@ impl Sizes {
         Plan::recommended(self).len(self) > MAX_ELEMENTS
     }
 
-    /// Floats of the projected values of one head.
-    const fn values_len(&self) -> usize {
+    /// Floats of the projected values of one head of a sequence.
+    pub(crate) const fn values_len(&self) -> usize {
         self.kept.saturating_mul(self.head_v)
     }
 }
@@ -87,6 +93,8 @@ impl Sizes {
 /// How a call goes through its work, and with that how its scratch is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
+    /// Sequences that are worked on together.
+    pub(crate) sequences: usize,
     /// Key/value heads that are worked on together.
     pub(crate) group: usize,
     /// Queries that are projected together.
@@ -110,9 +118,15 @@ impl Plan {
         } else {
             fill
         };
+        // Short sequences share a block of queries, so that weights are gone over once for many.
+        let short = if sizes.q_len == 0 { 1 } else { sizes.q_len };
+        let together = if QUERIES / short < sizes.batch { QUERIES / short } else { sizes.batch };
+        let sequences = if together < 1 { 1 } else { together };
+        let queries = sizes.q_len.saturating_mul(sequences);
         Self {
+            sequences,
             group,
-            queries: if sizes.q_len < QUERIES { sizes.q_len } else { QUERIES },
+            queries: if queries < QUERIES { queries } else { QUERIES },
             rows: if sizes.q_len < ROWS { sizes.q_len } else { ROWS },
             keys: KEYS,
         }
@@ -120,13 +134,14 @@ impl Plan {
 
     /// The plan of least scratch.
     pub(crate) const fn minimum() -> Self {
-        Self { group: 1, queries: 1, rows: 1, keys: BLOCK }
+        Self { sequences: 1, group: 1, queries: 1, rows: 1, keys: BLOCK }
     }
 
     /// Floats of scratch that this plan takes.
     pub(crate) const fn len(&self, sizes: &Sizes) -> usize {
         let head = sizes.head_qk.saturating_add(sizes.head_v);
         let kept = sizes.keys_len().saturating_add(sizes.values_len());
+        let kept = kept.saturating_mul(self.sequences);
         let head = head.saturating_mul(sizes.sharing);
         let group = kept.saturating_add(self.queries.saturating_mul(head));
         let tile = self.rows.saturating_mul(self.keys + STATE);
@@ -136,10 +151,14 @@ impl Plan {
     /// The fastest plan that fits into `available` floats.
     pub(crate) fn fit(sizes: &Sizes, available: usize) -> Result<Self, Error> {
         let best = Self::recommended(sizes);
-        if best.len(sizes) <= available {
-            return Ok(best);
+        let queries = if best.queries < sizes.q_len { best.queries } else { sizes.q_len };
+        let one = Self { sequences: 1, queries, ..best };
+        for plan in [best, one] {
+            if plan.len(sizes) <= available {
+                return Ok(plan);
+            }
         }
-        for candidate in [best, Self { group: 1, ..best }, Self { group: 1, keys: BLOCK, ..best }] {
+        for candidate in [one, Self { group: 1, ..one }, Self { group: 1, keys: BLOCK, ..one }] {
             // Four rows fill the smallest machine's tile.
             let mut rows = candidate.rows;
             while rows >= 4 {
@@ -167,8 +186,8 @@ impl Plan {
     /// Divides `scratch`, which is at least [`Plan::len`] long.
     pub(crate) fn carve<'a>(&self, sizes: &Sizes, mut scratch: &'a mut [f32]) -> Parts<'a> {
         let rest = &mut scratch;
-        let keys = take(rest, self.group * sizes.keys_len());
-        let values = take(rest, self.group * sizes.values_len());
+        let keys = take(rest, self.sequences * self.group * sizes.keys_len());
+        let values = take(rest, self.sequences * self.group * sizes.values_len());
         let queries = take(rest, self.group * sizes.sharing * self.queries * sizes.head_qk);
         let mixed = take(rest, self.group * sizes.sharing * self.queries * sizes.head_v);
         let tile = TileParts {
@@ -183,9 +202,9 @@ impl Plan {
 
 /// Scratch, divided.
 pub(crate) struct Parts<'a> {
-    /// Projected keys of the group, `[kv_len / 16, group · d, 16]`.
+    /// Projected keys of the group, `[sequences, kv_len / 16, group · d, 16]`.
     pub(crate) keys: &'a mut [f32],
-    /// Projected values of the group, `[kv_len, group · d_v]`.
+    /// Projected values of the group, `[sequences, kv_len, group · d_v]`.
     pub(crate) values: &'a mut [f32],
     /// Projected queries of a block, `[queries, group · d]`.
     pub(crate) queries: &'a mut [f32],

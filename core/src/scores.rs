@@ -4,16 +4,17 @@ use core::ops::Range;
 
 use crate::attention::{add_scores, attend};
 use crate::call::{Inputs, ScoresAt};
+use crate::dims::Shape;
 use crate::kernel::{Kernel, Matrix, MatrixMut};
 use crate::options::Rules;
-use crate::plan::{TileParts, take};
-use crate::select::{Select, scored};
+use crate::plan::TileParts;
+use crate::select::{Select, scored, scored_rows};
 use crate::store::Head;
 use crate::visible::Queries;
 
-/// The scores of a call, of which sequences are cut off one after another.
-pub(crate) struct ScoresRest<'a> {
-    rest: Option<&'a mut [f32]>,
+/// The scores of a call: for each sequence that its rows touch, in order, those of its queries.
+pub(crate) struct AllScores<'a> {
+    data: Option<&'a mut [f32]>,
     at: ScoresAt,
     select: Select,
     /// First and one past the last query of a sequence that has scores; `None`: all.
@@ -23,9 +24,9 @@ pub(crate) struct ScoresRest<'a> {
     columns: usize,
 }
 
-impl<'a> ScoresRest<'a> {
+impl<'a> AllScores<'a> {
     pub(crate) fn new<R: Rules>(
-        rest: Option<&'a mut [f32]>,
+        data: Option<&'a mut [f32]>,
         at: ScoresAt,
         inputs: &Inputs<'_, R>,
         heads: usize,
@@ -34,15 +35,21 @@ impl<'a> ScoresRest<'a> {
         let options = inputs.rules.options();
         let select = options.map_or(Select::All, |options| options.scores);
         let chosen = options.and_then(|options| options.score_queries);
-        Self { rest, at, select, chosen, heads: select.heads(heads), columns }
+        Self { data, at, select, chosen, heads: select.heads(heads), columns }
     }
 
-    /// The scores of the next sequence, of which the queries `queries` are asked.
-    pub(crate) fn take(&mut self, queries: &Range<usize>) -> Scores<'a> {
-        let Self { at, select, columns, .. } = *self;
-        let queries = scored(queries, self.chosen);
-        let len = self.heads * queries.len() * columns;
-        let data = self.rest.as_mut().map(|rest| take(rest, len));
+    /// The scores of a sequence that the rows `rows` of all `batch · q_len` touch.
+    pub(crate) fn of(&mut self, shape: Shape, rows: &Range<usize>, batch: usize) -> Scores<'_> {
+        let Self { at, select, chosen, heads, columns, .. } = *self;
+        let first = batch * shape.q_len;
+        let start = rows.start.max(first);
+        let queries = start - first..rows.end.min(first + shape.q_len) - first;
+        let queries = scored(&queries, chosen);
+        let before = scored_rows(shape, &(rows.start..start), chosen);
+        let data = self.data.as_deref_mut().and_then(|data| {
+            let at = heads * before * columns;
+            data.get_mut(at..at + heads * queries.len() * columns)
+        });
         Scores { data, at, select, columns, queries }
     }
 }

@@ -54,16 +54,7 @@ impl Options<'_> {
 
     /// How many of the rows `rows` of all `batch · q_len` have scores.
     pub(crate) fn scored(&self, shape: Shape, rows: &Range<usize>) -> usize {
-        let Some([start, end]) = self.score_queries else { return rows.len() };
-        // In front of a row: those of whole sequences, and those of the one that it is in.
-        let before = |row: usize| {
-            let (whole, part) = match row.checked_div(shape.q_len) {
-                Some(whole) => (whole, row - whole * shape.q_len),
-                None => (0, 0),
-            };
-            whole * (end - start) + part.max(start).min(end) - start
-        };
-        before(rows.end) - before(rows.start)
+        scored_rows(shape, rows, self.score_queries)
     }
 
     /// Checks that there are such heads and queries.
@@ -88,4 +79,19 @@ pub(crate) fn scored(queries: &Range<usize>, chosen: Option<[usize; 2]>) -> Rang
     let Some([start, end]) = chosen else { return queries.clone() };
     let start = queries.start.max(start);
     start..queries.end.min(end).max(start)
+}
+
+/// How many of the rows `rows` of all `batch · q_len` have scores where only the queries `chosen` of
+/// each sequence have.
+pub(crate) fn scored_rows(shape: Shape, rows: &Range<usize>, chosen: Option<[usize; 2]>) -> usize {
+    let Some([start, end]) = chosen else { return rows.len() };
+    // In front of a row: those of whole sequences, and those of the one that it is in.
+    let before = |row: usize| {
+        let (whole, part) = match row.checked_div(shape.q_len) {
+            Some(whole) => (whole, row - whole * shape.q_len),
+            None => (0, 0),
+        };
+        whole * (end - start) + part.max(start).min(end) - start
+    };
+    before(rows.end) - before(rows.start)
 }

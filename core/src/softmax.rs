@@ -106,3 +106,10 @@ pub(crate) fn query_scale(scale: Option<f32>, head_qk: usize) -> f32 {
         None => libm::sqrtf(LOG2_E_SQUARED / head_qk as f32),
     }
 }
+
+/// Whether a tile must be taken block by block: it raises the maximum from `m` to `raised` so far
+/// above what the row holds, or above its smallest logit, that something might vanish too early.
+#[inline(always)]
+pub(crate) fn is_wide(m: f32, raised: f32, lowest: f32) -> bool {
+    raised > m && (raised - lowest > WIDE || (m > f32::NEG_INFINITY && raised - m > WIDE))
+}

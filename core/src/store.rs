@@ -36,14 +36,51 @@ impl Turn {
     }
 }
 
-/// Keys and values of one sequence, to be filled.
+/// Keys and values of some sequences, to be filled.
 pub(crate) struct StoreMut<'a> {
-    /// `[positions / 16, key_features, 16]`.
+    /// `[sequences, positions / 16, key_features, 16]`.
     pub(crate) keys: &'a mut [f32],
-    /// `[positions, value_features]`.
+    /// `[sequences, positions, value_features]`.
     pub(crate) values: &'a mut [f32],
     pub(crate) key_features: usize,
     pub(crate) value_features: usize,
+    /// Floats of a sequence's keys.
+    pub(crate) keys_len: usize,
+    /// Floats of a sequence's values.
+    pub(crate) values_len: usize,
+    pub(crate) turn: Turn,
+}
+
+/// A new position's place.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) sequence: usize,
+    pub(crate) slot: usize,
+    /// New positions from here on whose values lie one after another.
+    pub(crate) run: usize,
+}
+
+impl StoreMut<'_> {
+    /// Where row `i` of new positions goes, of which each sequence has `n`, from `first` on.
+    pub(crate) fn place(&self, i: usize, n: usize, first: usize, rows: usize) -> Place {
+        let (sequence, index) = (i / n.max(1), i % n.max(1));
+        let slot = self.turn.slot(first + index);
+        let dense = slot == index && self.values_len == n * self.value_features;
+        let left = if dense { rows - i } else { n - index };
+        Place { sequence, slot, run: left.min(self.turn.run(first + index)) }
+    }
+
+    /// The values from a place on.
+    pub(crate) fn values(&mut self, place: Place) -> &mut [f32] {
+        let at = place.sequence * self.values_len + place.slot * self.value_features;
+        self.values.get_mut(at..).unwrap_or_default()
+    }
+
+    /// Where feature `feature` of a place's key lies; the next feature lies sixteen floats on.
+    pub(crate) fn key_at(&self, place: Place, feature: usize) -> usize {
+        let (block, inside) = (place.slot / BLOCK, place.slot % BLOCK);
+        place.sequence * self.keys_len + (block * self.key_features + feature) * BLOCK + inside
+    }
 }
 
 /// Keys and values of one sequence: some or all of its heads.

@@ -90,6 +90,19 @@ impl<R: Rules> Queries<'_, R> {
         all.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
     }
 
+    /// Whether the logits of a tile are the row's as they come from the product: nothing is added to
+    /// them, and every row of the tile sees every one of these keys.
+    pub(crate) fn leaves_alone(&self, rows: usize, keys: &Range<usize>) -> bool {
+        let touched = self.options().is_some_and(|options| {
+            let cap_or_slope = options.softcap.is_some() || options.alibi.is_some();
+            cap_or_slope || (self.gone.0 < keys.end && keys.start < self.gone.1)
+        });
+        // Ranges only ever move on from row to row.
+        let (first, last) = (self.visible(0), self.visible(rows.saturating_sub(1)));
+        let all = first.end >= keys.end && last.start <= keys.start && !first.is_empty();
+        !touched && !self.has_holes() && all
+    }
+
     /// Whether single keys inside a row's range may be invisible.
     pub(crate) fn has_holes(&self) -> bool {
         let segments = self.options().is_some_and(|options| options.segments.is_some());

@@ -8,8 +8,8 @@ use crate::call::{Inputs, Outputs, Weights};
 use crate::dims::{Config, Shape, WeightOrder};
 use crate::kernel::{Columns, Kernel, Matrix, MatrixMut, Start, Task};
 use crate::options::Rules;
-use crate::plan::{Parts, Plan, TileParts, take};
-use crate::scores::{Scores, ScoresRest};
+use crate::plan::{Parts, Plan, TileParts};
+use crate::scores::AllScores;
 use crate::softmax::{BLOCK, query_scale};
 use crate::store::{Store, StoreMut, Turn};
 use crate::transform::{Features, Side, transform, transforms};
@@ -41,52 +41,60 @@ impl<R: Rules> Task for Forward<'_, R> {
     fn run<K: Kernel>(self) {
         let Self { call, rows: all_rows, outputs, plan, mut parts } = self;
         let Config { dims, attention, .. } = *call.config;
-        let Shape { kv_len, .. } = call.shape;
-        let mut outputs = Rest::new(&call, outputs, kv_len);
-        // 1. Sequences.
-        for (batch, queries) in sequences(call.shape, all_rows) {
-            let mut item = outputs.item(&call, batch, queries);
+        let Shape { q_len, kv_len, .. } = call.shape;
+        let mut results = Results::new(&call, all_rows.clone(), outputs, kv_len);
+        // 1. Sequences, a few at a time.
+        let mut next = all_rows.start;
+        while next < all_rows.end {
+            let first = next / q_len.max(1);
+            let end = all_rows.end.min((first + plan.sequences) * q_len);
+            let sequences = end.div_ceil(q_len.max(1)) - first;
             // 2. Groups of heads.
             for group in groups(attention.kv_heads, plan.group) {
-                let count = group.len();
+                let (key_features, value_features) =
+                    (group.len() * attention.head_qk(), group.len() * attention.head_v());
+                let keys_len = kv_len.div_ceil(BLOCK) * BLOCK * key_features;
+                let values_len = kv_len * value_features;
                 let mut store = StoreMut {
                     keys: parts.keys,
                     values: parts.values,
-                    key_features: count * attention.head_qk(),
-                    value_features: count * attention.head_v(),
+                    key_features,
+                    value_features,
+                    keys_len,
+                    values_len,
+                    turn: Turn::NONE,
                 };
-                let k = rows(call.inputs.k, batch * kv_len, kv_len, dims.k_in);
-                let v = rows(call.inputs.v, batch * kv_len, kv_len, dims.v_in);
-                let rules = call.inputs.rules;
-                project::<K, R>(
+                let new = New {
+                    k: rows(call.inputs.k, first * kv_len, sequences * kv_len, dims.k_in),
+                    v: rows(call.inputs.v, first * kv_len, sequences * kv_len, dims.v_in),
+                    n: kv_len,
+                    first: 0,
+                };
+                new.project::<K, R>(
                     call.config,
                     call.weights,
                     &group,
-                    k,
-                    v,
-                    rules,
-                    0,
-                    (0, 0),
+                    call.inputs.rules,
                     &mut store,
                 );
-                let store = Store {
-                    key_features: store.key_features,
-                    value_features: store.value_features,
-                    keys: parts.keys,
-                    values: parts.values,
-                    first_head: group.start,
-                    turn: Turn::NONE,
-                    kv_len,
+                let store = |sequence: usize| {
+                    let (keys, values) =
+                        ((sequence - first) * keys_len, (sequence - first) * values_len);
+                    Store {
+                        keys: parts.keys.get(keys..keys + keys_len).unwrap_or(&[]),
+                        values: parts.values.get(values..values + values_len).unwrap_or(&[]),
+                        key_features,
+                        value_features,
+                        first_head: group.start,
+                        turn: Turn::NONE,
+                        kv_len,
+                    }
                 };
-                item.attend_group::<K>(
-                    &group,
-                    &store,
-                    &plan,
-                    parts.queries,
-                    parts.mixed,
-                    &mut parts.tile,
-                );
+                let work = Group { call: &call, heads: group.clone(), plan: &plan, gone: (0, 0) };
+                let (queries, mixed) = (&mut *parts.queries, &mut *parts.mixed);
+                work.attend::<K>(next..end, store, queries, mixed, &mut parts.tile, &mut results);
             }
+            next = end;
         }
     }
 }
@@ -106,21 +114,18 @@ impl<R: Rules> Task for Attend<'_, '_, R> {
     fn run<K: Kernel>(self) {
         let Self { call, cache, outputs, plan, mut parts } = self;
         let gone = cache.gone();
-        let mut outputs = Rest::new(&call, outputs, cache.stored());
-        for (batch, queries) in sequences(call.shape, 0..call.shape.queries()) {
-            let mut item = outputs.item(&call, batch, queries);
-            item.gone = (gone.start, gone.end);
-            for group in groups(call.config.attention.kv_heads, plan.group) {
-                let store = cache.store(batch);
-                item.attend_group::<K>(
-                    &group,
-                    &store,
-                    &plan,
-                    parts.queries,
-                    parts.mixed,
-                    &mut parts.tile,
-                );
-            }
+        let rows = 0..call.shape.queries();
+        let mut results = Results::new(&call, rows.clone(), outputs, cache.stored());
+        for heads in groups(call.config.attention.kv_heads, plan.group) {
+            let work = Group { call: &call, heads, plan: &plan, gone: (gone.start, gone.end) };
+            work.attend::<K>(
+                rows.clone(),
+                |sequence| cache.store(sequence),
+                parts.queries,
+                parts.mixed,
+                &mut parts.tile,
+                &mut results,
+            );
         }
     }
 }
@@ -130,11 +135,7 @@ pub(crate) struct Append<'a, 'c, R> {
     pub(crate) config: &'a Config,
     pub(crate) weights: &'a Weights<'a>,
     pub(crate) cache: &'a mut Cache<'c>,
-    pub(crate) k: &'a [f32],
-    pub(crate) v: &'a [f32],
-    pub(crate) n: usize,
-    /// Position of the first one.
-    pub(crate) first: usize,
+    pub(crate) new: New<'a>,
     pub(crate) rules: R,
 }
 
@@ -142,162 +143,158 @@ impl<R: Rules> Task for Append<'_, '_, R> {
     type Output = ();
 
     fn run<K: Kernel>(self) {
-        let Self { config, weights, cache, k, v, n, first, rules } = self;
-        let Config { dims, attention, .. } = *config;
-        for batch in 0..cache.config().batch {
+        let Self { config, weights, cache, new, rules } = self;
+        let all = 0..config.attention.kv_heads;
+        new.project::<K, R>(config, weights, &all, rules, &mut cache.store_mut());
+    }
+}
+
+/// New positions of some sequences, `n` of each.
+#[derive(Clone, Copy)]
+pub(crate) struct New<'a> {
+    /// `[sequences, n, k_in]`.
+    pub(crate) k: &'a [f32],
+    /// `[sequences, n, v_in]`.
+    pub(crate) v: &'a [f32],
+    pub(crate) n: usize,
+    /// The position of the first of each.
+    pub(crate) first: usize,
+}
+
+impl New<'_> {
+    /// Projects the keys and values of some heads into a store.
+    fn project<K: Kernel, R: Rules>(
+        &self,
+        config: &Config,
+        weights: &Weights<'_>,
+        heads: &Range<usize>,
+        rules: R,
+        store: &mut StoreMut<'_>,
+    ) {
+        let Config { dims, attention, weight_order: order } = *config;
+        let (keys, values) =
+            (features(heads, attention.head_qk()), features(heads, attention.head_v()));
+        let (outputs, v_outputs) = (attention.key_features(), attention.value_features());
+        let wk = Weight { data: weights.wk, inputs: dims.k_in, outputs, order };
+        let wv = Weight { data: weights.wv, inputs: dims.v_in, outputs: v_outputs, order };
+        let rows_in_all = self.k.len() / dims.k_in.max(1);
+        let mut row = 0;
+        while row < rows_in_all {
+            let place = store.place(row, self.n, self.first, rows_in_all);
+            let run = place.run;
+            let stride = store.value_features;
+            // Keys are wanted with positions side by side. They are computed position by position
+            // where the values are to lie, and turned from there into their blocks, as many features
+            // at a time as there is room for.
+            let k = row_major(rows(self.k, row, run, dims.k_in), run, dims.k_in);
             let mut done = 0;
-            while done < n {
-                // Positions that lie one after another: up to the turn of a ring.
-                let count = (n - done).min(cache.run(first + done));
-                let slot = cache.slot(first + done);
-                let k = rows(k, batch * n + done, count, dims.k_in);
-                let v = rows(v, batch * n + done, count, dims.v_in);
-                let mut store = cache.store_mut(batch);
-                let all = 0..attention.kv_heads;
-                project::<K, R>(
-                    config,
-                    weights,
-                    &all,
-                    k,
-                    v,
-                    rules,
-                    slot,
-                    (first, done),
-                    &mut store,
-                );
-                done += count;
+            while done < keys.len() {
+                let chunk = keys.start + done..keys.end.min(keys.start + done + stride.max(1));
+                let bias = weights.bk.and_then(|bias| bias.get(chunk.clone()));
+                let start = bias.map_or(Start::Zero, Start::Columns);
+                let mut c = MatrixMut::new(store.values(place), run, chunk.len(), stride);
+                K::product(k, wk.columns(&chunk), &mut c, start, None);
+                turn_into_blocks::<K>(self, row, run, done..done + chunk.len(), store);
+                done += chunk.len();
+            }
+            let v = row_major(rows(self.v, row, run, dims.v_in), run, dims.v_in);
+            let bias = weights.bv.and_then(|bias| bias.get(values.clone()));
+            let start = bias.map_or(Start::Zero, Start::Columns);
+            let mut c = MatrixMut::new(store.values(place), run, values.len(), stride);
+            K::product(v, wv.columns(&values), &mut c, start, None);
+            row += run;
+        }
+        let Some(options) = rules.options().filter(|options| transforms(options)) else { return };
+        let d = attention.head_qk();
+        for row in 0..rows_in_all {
+            let place = store.place(row, self.n, self.first, rows_in_all);
+            let position = key_position(options, self.first, row % self.n.max(1));
+            for head in 0..heads.len() {
+                let at = store.key_at(place, head * d);
+                let mut key = Features { data: store.keys, at, stride: BLOCK, count: d };
+                transform(options, Side::Key, position, &mut key);
             }
         }
     }
 }
 
-/// Projects the keys and values of some heads into a store, the first of them at `slot`. It is key
-/// `index` of those that the call brings, whose first has the position `first`.
-fn project<K: Kernel, R: Rules>(
-    config: &Config,
-    weights: &Weights<'_>,
-    heads: &Range<usize>,
-    k: &[f32],
-    v: &[f32],
-    rules: R,
-    slot: usize,
-    (first, index): (usize, usize),
+/// Turns `run` keys, some features of which lie where their values are to go, into their blocks.
+fn turn_into_blocks<K: Kernel>(
+    new: &New<'_>,
+    row: usize,
+    run: usize,
+    features: Range<usize>,
     store: &mut StoreMut<'_>,
 ) {
-    let Config { dims, attention, weight_order: order } = *config;
-    let d = attention.head_qk();
-    let n = k.len() / dims.k_in.max(1);
-
-    // Keys are wanted with positions side by side: the transposed product, Wkᵀ · kᵀ. A first block
-    // that is begun already is filled by itself, so that the others start with theirs.
-    let mine = features(heads, d);
-    let outputs = attention.key_features();
-    let wk = Weight { data: weights.wk, inputs: dims.k_in, outputs, order };
-    let bias = weights.bk.and_then(|bias| bias.get(mine.clone()));
     let mut done = 0;
-    while done < n {
-        let (block, place) = ((slot + done) / BLOCK, (slot + done) % BLOCK);
-        let count = if place == 0 { n - done } else { (n - done).min(BLOCK - place) };
-        let at = block * store.key_features * BLOCK + place;
-        let mut keys = MatrixMut {
-            data: store.keys.get_mut(at..).unwrap_or_default(),
-            rows: mine.len(),
-            columns: count,
-            row_stride: BLOCK,
-            block_stride: store.key_features * BLOCK,
+    while done < run {
+        let place = store.place(row + done, new.n, new.first, row + run);
+        // Up to the end of the block, and of the sequence.
+        let left = new.n - (row + done) % new.n.max(1);
+        let count = place.run.min(left).min(BLOCK - place.slot % BLOCK);
+        let at = store.key_at(place, features.start);
+        let row_stride = store.value_features;
+        let from = place.sequence * store.values_len + place.slot * row_stride;
+        let from = Matrix {
+            data: store.values.get(from..).unwrap_or(&[]),
+            rows: count,
+            columns: features.len(),
+            row_stride,
         };
-        let k = Columns::strided(rows(k, done, count, dims.k_in), dims.k_in, count, 1, dims.k_in);
-        let start = bias.map_or(Start::Zero, Start::Rows);
-        K::product(wk.transposed(&mine), k, &mut keys, start, None);
+        let to = store.keys.get_mut(at..).unwrap_or_default();
+        K::turn(from, &mut MatrixMut::new(to, features.len(), count, BLOCK));
         done += count;
     }
-    if let Some(options) = rules.options().filter(|options| transforms(options)) {
-        for i in 0..n {
-            let (block, place) = ((slot + i) / BLOCK, (slot + i) % BLOCK);
-            for head in 0..heads.len() {
-                let at = (block * store.key_features + head * d) * BLOCK + place;
-                let mut key = Features { data: store.keys, at, stride: BLOCK, count: d };
-                transform(options, Side::Key, key_position(options, first, index + i), &mut key);
-            }
-        }
-    }
-
-    let mine = features(heads, attention.head_v());
-    let outputs = attention.value_features();
-    let wv = Weight { data: weights.wv, inputs: dims.v_in, outputs, order };
-    let bias = weights.bv.and_then(|bias| bias.get(mine.clone()));
-    let data = store.values.get_mut(slot * store.value_features..).unwrap_or_default();
-    let mut values = MatrixMut::row_major(data, n, mine.len(), store.value_features);
-    let start = bias.map_or(Start::Zero, Start::Columns);
-    let v = row_major(v, n, dims.v_in);
-    K::product(v, wv.columns(0..dims.v_in, &mine), &mut values, start, None);
 }
 
-/// Outputs of which sequences are cut off one after another.
-struct Rest<'a> {
+/// Where the results of a call go.
+struct Results<'a> {
+    /// The rows that the call computes.
+    rows: Range<usize>,
     y: &'a mut [f32],
-    scores: ScoresRest<'a>,
+    scores: AllScores<'a>,
 }
 
-impl<'a> Rest<'a> {
-    fn new<R: Rules>(call: &Call<'_, R>, outputs: Outputs<'a>, columns: usize) -> Self {
+impl<'a> Results<'a> {
+    fn new<R: Rules>(
+        call: &Call<'_, R>,
+        rows: Range<usize>,
+        outputs: Outputs<'a>,
+        columns: usize,
+    ) -> Self {
         let heads = call.config.attention.heads;
-        Self {
-            y: outputs.y,
-            scores: ScoresRest::new(
-                outputs.scores,
-                outputs.scores_at,
-                &call.inputs,
-                heads,
-                columns,
-            ),
-        }
-    }
-
-    /// The queries of one sequence, and where their results go.
-    fn item<'b, R: Rules>(
-        &mut self,
-        call: &'b Call<'b, R>,
-        batch: usize,
-        queries: Range<usize>,
-    ) -> Item<'b, R>
-    where
-        'a: 'b,
-    {
-        let y = take(&mut self.y, queries.len() * call.config.dims.out);
-        let scores = self.scores.take(&queries);
-        Item { call, batch, y, scores, queries, gone: (0, 0) }
+        let Outputs { y, scores, scores_at } = outputs;
+        let scores = AllScores::new(scores, scores_at, &call.inputs, heads, columns);
+        Self { rows, y, scores }
     }
 }
 
-/// The queries of one sequence, and where their results go.
-struct Item<'a, R> {
+/// A group of key/value heads, and what is the same for all of its work.
+struct Group<'a, R> {
     call: &'a Call<'a, R>,
-    batch: usize,
-    queries: Range<usize>,
-    y: &'a mut [f32],
-    scores: Scores<'a>,
+    heads: Range<usize>,
+    plan: &'a Plan,
     /// First and last of the positions that a ring has overwritten.
     gone: (usize, usize),
 }
 
-impl<R: Rules> Item<'_, R> {
-    /// Adds the group's part to `y`; its first group starts it.
-    fn attend_group<K: Kernel>(
-        &mut self,
-        group: &Range<usize>,
-        store: &Store<'_>,
-        plan: &Plan,
+impl<R: Rules> Group<'_, R> {
+    /// Adds the group's part of some rows to `y`; the first group starts it.
+    fn attend<'s, K: Kernel>(
+        &self,
+        rows_of_call: Range<usize>,
+        store: impl Fn(usize) -> Store<'s>,
         queries: &mut [f32],
         mixed: &mut [f32],
         tile: &mut TileParts<'_>,
+        results: &mut Results<'_>,
     ) {
-        let Call { config, weights, .. } = *self.call;
-        let Config { dims, attention, weight_order: order } = *config;
-        let Call { shape, inputs, natural, .. } = self.call;
+        let Self { call, plan, gone, .. } = *self;
+        let Call { shape, inputs, natural, config, weights } = call;
+        let Config { dims, attention, weight_order: order } = **config;
         let (d, d_v) = (attention.head_qk(), attention.head_v());
         let sharing = attention.sharing();
-        let heads = group.start * sharing..group.end * sharing;
+        let heads = self.heads.start * sharing..self.heads.end * sharing;
         let (qk, v) = (features(&heads, d), features(&heads, d_v));
         let wq = Weight { data: weights.wq, inputs: dims.q_in, outputs: dims.qk, order };
         let wo = Weight { data: weights.wo, inputs: dims.v, outputs: dims.out, order };
@@ -307,81 +304,87 @@ impl<R: Rules> Item<'_, R> {
         let transformed = options.filter(|options| transforms(options));
 
         // 3. Blocks of queries.
-        let mut done = 0;
-        while done < self.queries.len() {
-            let count = plan.queries.min(self.queries.len() - done);
-            let query = self.queries.start + done;
-            let first = self.batch * shape.q_len + query;
-            let see = Queries {
-                inputs,
-                heads: attention.heads,
-                batch: self.batch,
-                head: 0,
-                kv_head: 0,
-                q_len: shape.q_len,
-                first: query,
-                kv_len: shape.kv_len,
-                natural: *natural,
-                gone: self.gone,
-            };
+        let mut next = rows_of_call.start;
+        while next < rows_of_call.end {
+            let count = plan.queries.min(rows_of_call.end - next);
             // 4. [queries] = [count, group · d], scaled
-            let q = row_major(rows(inputs.q, first, count, dims.q_in), count, dims.q_in);
-            let mut c = MatrixMut::row_major(queries, count, qk.len(), qk.len());
+            let q = row_major(rows(inputs.q, next, count, dims.q_in), count, dims.q_in);
+            let mut c = MatrixMut::new(queries, count, qk.len(), qk.len());
             let start = bq.map_or(Start::Zero, Start::Columns);
             let after = transformed.map_or(Some(scale), |_| None);
-            K::product(q, wq.columns(0..dims.q_in, &qk), &mut c, start, after);
-            if let Some(options) = transformed {
-                for (row, queries) in queries.chunks_mut(qk.len().max(1)).enumerate().take(count) {
-                    let position = see.rotary_position(options, row);
-                    for at in (0..qk.len()).step_by(d.max(1)) {
-                        let mut head = Features { data: queries, at, stride: 1, count: d };
-                        transform(options, Side::Query, position, &mut head);
-                    }
-                    K::scale(queries, scale);
-                }
-            }
+            K::product(q, wq.columns(&qk), &mut c, start, after);
 
-            // 5. [mixed] = [count, group · d_v], a head and a tile of rows at a time
-            for head in heads.clone() {
-                let in_group = head - heads.start;
-                let kv_head = head / sharing.max(1);
-                let keys_and_values = store.head(kv_head, d, d_v);
-                let mut row = 0;
-                while row < count {
-                    let tile_rows = plan.rows.min(count - row);
-                    let queries = Matrix {
-                        data: queries.get(row * qk.len() + in_group * d..).unwrap_or(&[]),
-                        rows: tile_rows,
-                        columns: d,
-                        row_stride: qk.len(),
-                        column_stride: 1,
-                    };
-                    let mixed = mixed.get_mut(row * v.len() + in_group * d_v..).unwrap_or_default();
-                    let mut mixed = MatrixMut::row_major(mixed, tile_rows, d_v, v.len());
-                    let see = Queries { head, kv_head, first: query + row, ..see };
-                    self.scores.attend::<K, R>(
-                        &keys_and_values,
-                        queries,
-                        &see,
-                        &mut mixed,
-                        tile,
-                        plan.keys,
-                    );
-                    row += tile_rows;
+            // 5. [mixed] = [count, group · d_v]: a sequence, a head and a tile of rows at a time
+            for (batch, of_sequence) in sequences(*shape, next..next + count) {
+                let done = batch * shape.q_len + of_sequence.start - next;
+                let store = store(batch);
+                let see = Queries {
+                    inputs,
+                    heads: attention.heads,
+                    batch,
+                    head: 0,
+                    kv_head: 0,
+                    q_len: shape.q_len,
+                    first: of_sequence.start,
+                    kv_len: shape.kv_len,
+                    natural: *natural,
+                    gone,
+                };
+                if let Some(options) = transformed {
+                    for row in 0..of_sequence.len() {
+                        let position = see.rotary_position(options, row);
+                        let at = (done + row) * qk.len();
+                        for at in (at..at + qk.len()).step_by(d.max(1)) {
+                            let mut head = Features { data: queries, at, stride: 1, count: d };
+                            transform(options, Side::Query, position, &mut head);
+                        }
+                        let row = queries.get_mut(at..at + qk.len()).unwrap_or_default();
+                        row.iter_mut().for_each(|q| *q *= scale);
+                    }
+                }
+                let mut scores = results.scores.of(*shape, &results.rows, batch);
+                for head in heads.clone() {
+                    let in_group = head - heads.start;
+                    let kv_head = head / sharing.max(1);
+                    let keys_and_values = store.head(kv_head, d, d_v);
+                    let mut row = 0;
+                    while row < of_sequence.len() {
+                        let tile_rows = plan.rows.min(of_sequence.len() - row);
+                        let at = (done + row) * qk.len() + in_group * d;
+                        let queries = Matrix {
+                            data: queries.get(at..).unwrap_or(&[]),
+                            rows: tile_rows,
+                            columns: d,
+                            row_stride: qk.len(),
+                        };
+                        let at = (done + row) * v.len() + in_group * d_v;
+                        let mixed = mixed.get_mut(at..).unwrap_or_default();
+                        let mut mixed = MatrixMut::new(mixed, tile_rows, d_v, v.len());
+                        let see = Queries { head, kv_head, first: see.first + row, ..see };
+                        scores.attend::<K, R>(
+                            &keys_and_values,
+                            queries,
+                            &see,
+                            &mut mixed,
+                            tile,
+                            plan.keys,
+                        );
+                        row += tile_rows;
+                    }
                 }
             }
 
             // 6. [y] = [count, out], the group's features added in their order
             let mixed = row_major(mixed, count, v.len());
-            let y = self.y.get_mut(done * dims.out..).unwrap_or_default();
-            let mut y = MatrixMut::row_major(y, count, dims.out, dims.out);
+            let y = results.y.get_mut((next - results.rows.start) * dims.out..).unwrap_or_default();
+            let mut y = MatrixMut::new(y, count, dims.out, dims.out);
             let start = match weights.bo {
-                _ if group.start > 0 => Start::Keep,
+                _ if heads.start > 0 => Start::Keep,
                 Some(bias) => Start::Columns(bias),
                 None => Start::Zero,
             };
-            K::product(mixed, wo.columns(v.clone(), &(0..dims.out)), &mut y, start, None);
-            done += count;
+            K::product(mixed, wo.rows(&v), &mut y, start, None);
+            next += count;
         }
     }
 }
@@ -403,23 +406,18 @@ impl<'a> Weight<'a> {
         }
     }
 
-    /// Some inputs and some outputs as a right operand, `[inputs, outputs]`.
-    fn columns(&self, inputs: Range<usize>, outputs: &Range<usize>) -> Columns<'a> {
+    /// All inputs and some outputs as a right operand, `[inputs, outputs]`.
+    fn columns(&self, outputs: &Range<usize>) -> Columns<'a> {
         let (input, output) = self.strides();
-        let data = self.data.get(inputs.start * input + outputs.start * output..).unwrap_or(&[]);
-        Columns::strided(data, inputs.len(), outputs.len(), input, output)
+        let data = self.data.get(outputs.start * output..).unwrap_or(&[]);
+        Columns::strided(data, self.inputs, outputs.len(), input, output)
     }
 
-    /// All inputs and some outputs as a left operand, `[outputs, inputs]`.
-    fn transposed(&self, outputs: &Range<usize>) -> Matrix<'a> {
+    /// Some inputs and all outputs as a right operand, `[inputs, outputs]`.
+    fn rows(&self, inputs: &Range<usize>) -> Columns<'a> {
         let (input, output) = self.strides();
-        Matrix {
-            data: self.data.get(outputs.start * output..).unwrap_or(&[]),
-            rows: outputs.len(),
-            columns: self.inputs,
-            row_stride: output,
-            column_stride: input,
-        }
+        let data = self.data.get(inputs.start * input..).unwrap_or(&[]);
+        Columns::strided(data, inputs.len(), self.outputs, input, output)
     }
 }
 
@@ -434,7 +432,7 @@ pub(crate) fn rows(data: &[f32], first: usize, count: usize, width: usize) -> &[
 }
 
 fn row_major(data: &[f32], rows: usize, columns: usize) -> Matrix<'_> {
-    Matrix { data, rows, columns, row_stride: columns, column_stride: 1 }
+    Matrix { data, rows, columns, row_stride: columns }
 }
 
 /// Ranges of `each` heads, the last one shorter.

@@ -21,28 +21,26 @@ use core::mem::MaybeUninit;
 
 use super::matrix::{Columns, Matrix, MatrixMut, Start};
 use super::vector::Vector;
-use crate::softmax::{BLOCK, EXP2};
+use crate::softmax::{self, BLOCK, EXP2};
 
-/// What `tile` needs to know about one tile of a product.
-struct Tile<'a> {
+/// What [`tile`] needs to know about one tile of a product.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
     depth: usize,
     a: *const f32,
     a_row: usize,
-    a_column: usize,
     b: *const f32,
     b_row: usize,
-    /// From one register of B to the next.
-    b_vector: usize,
+    /// From one block of sixteen columns of B to the next.
+    b_block: usize,
     /// From one lane of B to the next; 1 unless the kernel reads scattered columns one by one.
     b_lane: usize,
     c: *mut f32,
     c_row: usize,
-    c_vector: usize,
     /// Lanes of the last register that exist.
     last: usize,
     start: TileStart,
     scale: Option<f32>,
-    marker: core::marker::PhantomData<&'a [f32]>,
 }
 
 /// [`Start`], brought to one tile.
@@ -51,15 +49,51 @@ enum TileStart {
     Zero,
     Keep,
     Columns(*const f32),
-    Rows(*const f32),
 }
 
-/// `c = start + a · b`, times `scale`.
+/// A machine's tiles: their sizes, and [`tile`] compiled for its instructions.
+pub(super) trait Tiles {
+    type Vector: Vector;
+
+    /// Rows of the tile.
+    const ROWS: usize;
+
+    /// Registers of columns of the tile, at most 4.
+    const VECTORS: usize;
+
+    /// Rows of a tile of at most two registers of columns, at most 12.
+    const TALL: usize;
+
+    /// Whether a tile of one row may have [`WIDEST`] registers of columns: the more of a row of B is
+    /// read side by side the better for decoding.
+    const WIDE: bool;
+
+    /// [`tile`], as a function of its own: inlined into the loops around it, dozens of instances would
+    /// share one set of registers for what they have in common.
+    ///
+    /// # Safety
+    /// That of [`tile`].
+    unsafe fn tile<const M: usize, const N: usize, const LANES: u8>(t: &Tile);
+}
+
+/// Rows of A from which on it pays to bring a panel of B together whose rows lie far apart.
+const PACK_ROWS: usize = 12;
+
+/// Registers of columns of the widest tile of one row.
+pub(super) const WIDEST: usize = 8;
+
+/// Rows of B from use to prefetch.
+const AHEAD: usize = 8;
+
+/// Floats between two rows of B that count as far apart.
+const FAR: usize = 128;
+
+/// `c = start + a · b`, times `scale`. Panels of B are brought together in room for PACK floats.
 ///
 /// # Safety
-/// The machine has `V`'s instructions. (That the views lie inside their slices is checked here.)
+/// The machine has the tiles' instructions. (That the views lie inside their slices is checked here.)
 #[inline(always)]
-pub(super) unsafe fn product<V: Vector, const M: usize, const N: usize, const PACK: usize>(
+pub(super) unsafe fn product<T: Tiles, const PACK: usize>(
     a: Matrix<'_>,
     b: Columns<'_>,
     c: &mut MatrixMut<'_>,
@@ -69,7 +103,6 @@ pub(super) unsafe fn product<V: Vector, const M: usize, const N: usize, const PA
     let starts = match start {
         Start::Zero | Start::Keep => true,
         Start::Columns(bias) => bias.len() >= c.columns,
-        Start::Rows(bias) => bias.len() >= c.rows,
     };
     let fits = a.rows == c.rows && a.columns == b.rows && b.columns == c.columns && starts;
     let inside = a.in_bounds() && b.in_bounds() && c.in_bounds();
@@ -77,74 +110,79 @@ pub(super) unsafe fn product<V: Vector, const M: usize, const N: usize, const PA
     if !(fits && inside) {
         return;
     }
-    let width = N * V::LANES;
     let depth = a.columns;
-    // A panel of B that does not lie side by side is brought together, as deep as there is room.
-    let packing = PACK > 0 && b.column_stride != 1;
-    let step = if packing { (PACK / width).max(1) } else { depth.max(1) };
+    // A panel of B that does not lie side by side is brought together, as deep as there is room;
+    // one whose rows lie far apart only where many rows of A make use of it.
+    let far = (lanes::<T>() < BLOCK && b.row_stride >= FAR || b.row_stride.is_multiple_of(1024))
+        && c.rows >= PACK_ROWS;
+    let packing = PACK > 0 && (b.column_stride != 1 || far);
+    let step = if packing { (PACK / (T::VECTORS * lanes::<T>())).max(1) } else { depth.max(1) };
     let mut panel = [const { MaybeUninit::<f32>::uninit() }; PACK];
 
     // 1. Panels of columns.
     let mut j = 0;
     while j < c.columns {
-        let columns = width.min(c.columns - j);
-        let vectors = columns.div_ceil(V::LANES);
-        let last = columns - (vectors - 1) * V::LANES;
+        let left = c.columns - j;
+        let wide = T::WIDE && c.rows == 1 && !packing && left >= WIDEST * lanes::<T>();
+        let width = if wide { WIDEST } else { T::VECTORS } * lanes::<T>();
+        let columns = width.min(left);
+        let vectors = columns.div_ceil(lanes::<T>());
         let b_at = (j / BLOCK) * b.block_stride + (j % BLOCK) * b.column_stride;
-        let c_at = (j / BLOCK) * c.block_stride + j % BLOCK;
+        // Tiles of rows, as even as they come: the first `taller` have a row more.
+        let most = if T::TALL > T::ROWS && vectors <= 2 { T::TALL } else { T::ROWS };
+        let (rows, taller) = if c.rows <= most {
+            (c.rows, 0)
+        } else {
+            let tiles = c.rows.div_ceil(most);
+            (c.rows / tiles, c.rows % tiles)
+        };
         // 2. Slices of the depth. Between them C holds the sums so far, which loses nothing.
         let mut k = 0;
         loop {
             let depth_here = step.min(depth - k);
-            // SAFETY: b is inside its slice, and the panel has room for step × width floats.
-            let b_here = unsafe {
-                let from =
-                    b.data.as_ptr().add(if depth == 0 { 0 } else { b_at + k * b.row_stride });
-                if packing {
-                    pack(&b, from, depth_here, columns, width, panel.as_mut_ptr().cast());
-                    panel.as_ptr().cast()
-                } else {
-                    from
-                }
-            };
-            // 3. Tiles of rows, as even as they come.
-            let mut i = 0;
-            while i < c.rows {
-                let left = c.rows - i;
-                let rows = left.div_ceil(left.div_ceil(M).max(1));
-                let tile_start = match start {
+            let mut t = Tile {
+                depth: depth_here,
+                a: a.data.as_ptr().wrapping_add(k),
+                a_row: a.row_stride,
+                b: b.data.as_ptr().wrapping_add(b_at + k * b.row_stride),
+                b_row: b.row_stride,
+                b_block: b.block_stride,
+                b_lane: b.column_stride,
+                c: c.data.as_mut_ptr().wrapping_add(j),
+                c_row: c.row_stride,
+                last: columns - (vectors - 1) * lanes::<T>(),
+                start: match start {
                     _ if k > 0 => TileStart::Keep,
                     Start::Zero => TileStart::Zero,
                     Start::Keep => TileStart::Keep,
                     Start::Columns(bias) => TileStart::Columns(bias.as_ptr().wrapping_add(j)),
-                    Start::Rows(bias) => TileStart::Rows(bias.as_ptr().wrapping_add(i)),
-                };
-                let tile = Tile {
-                    depth: depth_here,
-                    a: a.data.as_ptr().wrapping_add(i * a.row_stride + k * a.column_stride),
-                    a_row: a.row_stride,
-                    a_column: a.column_stride,
-                    b: b_here,
-                    b_row: if packing { width } else { b.row_stride },
-                    b_vector: if packing {
-                        V::LANES
-                    } else if V::LANES == BLOCK {
-                        b.block_stride
-                    } else {
-                        V::LANES * b.column_stride
-                    },
-                    b_lane: if packing { 1 } else { b.column_stride },
-                    c: c.data.as_mut_ptr().wrapping_add(c_at + i * c.row_stride),
-                    c_row: c.row_stride,
-                    c_vector: if V::LANES == BLOCK { c.block_stride } else { V::LANES },
-                    last,
-                    start: tile_start,
-                    scale: if k + depth_here == depth { scale } else { None },
-                    marker: core::marker::PhantomData,
-                };
+                },
+                scale: if k + depth_here == depth { scale } else { None },
+            };
+            if packing {
+                // SAFETY: b is inside its slice, and the panel has room for step × width floats.
+                unsafe {
+                    let room = panel.as_mut_ptr().cast();
+                    pack::<T::Vector>(&b, t.b, depth_here, columns, width, room);
+                }
+                (t.b, t.b_row) = (panel.as_ptr().cast(), width);
+                (t.b_block, t.b_lane) = (BLOCK, 1);
+            }
+            // 3. Tiles of rows.
+            let mut i = 0;
+            while i < c.rows {
+                let here = rows + usize::from(i < taller * (rows + 1));
                 // SAFETY: the tile lies inside the three views.
-                unsafe { by_rows::<V, M, N>(&tile, rows, vectors) };
-                i += rows;
+                unsafe {
+                    if wide {
+                        by_lanes::<T, 1, WIDEST>(&t);
+                    } else {
+                        by_rows::<T>(&t, here, vectors);
+                    }
+                }
+                t.a = t.a.wrapping_add(here * a.row_stride);
+                t.c = t.c.wrapping_add(here * c.row_stride);
+                i += here;
             }
             k += depth_here;
             if k >= depth {
@@ -155,12 +193,18 @@ pub(super) unsafe fn product<V: Vector, const M: usize, const N: usize, const PA
     }
 }
 
+/// Floats of a register.
+const fn lanes<T: Tiles>() -> usize {
+    <T::Vector as Vector>::LANES
+}
+
 /// Brings `depth` rows of a panel of B together, `width` apart.
 ///
 /// # Safety
-/// `from` is where the panel begins in `b`; `to` has room for `depth · width` floats.
+/// `from` is where the panel begins in `b`, at a multiple of sixteen columns or of the registers'
+/// lanes; `to` has room for `depth · width` floats, and `columns <= width`.
 #[inline(always)]
-unsafe fn pack(
+unsafe fn pack<V: Vector>(
     b: &Columns<'_>,
     from: *const f32,
     depth: usize,
@@ -168,14 +212,80 @@ unsafe fn pack(
     width: usize,
     to: *mut f32,
 ) {
-    for j in 0..columns {
-        // SAFETY: column j of the panel and its first `depth` rows lie inside b, element (k, j)
-        // inside the room.
-        unsafe {
-            let column = from.add((j / BLOCK) * b.block_stride + (j % BLOCK) * b.column_stride);
+    let whole = columns / V::LANES * V::LANES;
+    let column = |j: usize| (j / BLOCK) * b.block_stride + (j % BLOCK) * b.column_stride;
+    // SAFETY: element (k, j) of the panel, k < depth and j < columns, lies inside b, and its place
+    // inside the room; whole registers are taken only where they exist.
+    unsafe {
+        // Row by row where a row lies side by side, square by square where a column does.
+        let mut squares = 0;
+        if b.column_stride == 1 {
             for k in 0..depth {
-                *to.add(k * width + j) = *column.add(k * b.row_stride);
+                let (from, to) = (from.add(k * b.row_stride), to.add(k * width));
+                for j in (0..whole).step_by(V::LANES) {
+                    V::prefetch(from.wrapping_add(column(j) + AHEAD * b.row_stride));
+                    V::load(from.add(column(j))).store(to.add(j));
+                }
             }
+            squares = depth;
+        } else if b.row_stride == 1 {
+            while squares + V::LANES <= depth {
+                for j in (0..whole).step_by(V::LANES) {
+                    let from = from.add(column(j) + squares);
+                    V::transpose(from, b.column_stride, to.add(squares * width + j), width);
+                }
+                squares += V::LANES;
+            }
+        }
+        // What is left at the edges, one by one.
+        for j in 0..columns {
+            let first = if j < whole { squares } else { 0 };
+            for k in first..depth {
+                *to.add(k * width + j) = *from.add(column(j) + k * b.row_stride);
+            }
+        }
+    }
+}
+
+/// `to[j][i] = from[i][j]`.
+///
+/// # Safety
+/// The machine has `V`'s instructions. (That the views lie inside their slices is checked here.)
+#[inline(always)]
+pub(super) unsafe fn turn<V: Vector>(from: Matrix<'_>, to: &mut MatrixMut<'_>) {
+    let fits = from.rows == to.columns && from.columns == to.rows;
+    let inside = from.in_bounds() && to.in_bounds();
+    debug_assert!(fits && inside, "a matrix must fit its transpose and both their slices");
+    if !(fits && inside) {
+        return;
+    }
+    let (rows, columns) = (from.rows, from.columns);
+    // SAFETY: element (i, j) lies inside `from`, (j, i) inside `to`; whole registers are taken only
+    // where they exist.
+    unsafe {
+        let (a, b) = (from.data.as_ptr(), to.data.as_mut_ptr());
+        let mut i = 0;
+        while i < rows {
+            let whole = V::LANES > 1 && i + V::LANES <= rows;
+            let height = if whole { V::LANES } else { rows - i };
+            let mut j = 0;
+            while whole && j + V::LANES <= columns {
+                let to_here = b.add(j * to.row_stride + i);
+                V::transpose(
+                    a.add(i * from.row_stride + j),
+                    from.row_stride,
+                    to_here,
+                    to.row_stride,
+                );
+                j += V::LANES;
+            }
+            while j < columns {
+                for i in i..i + height {
+                    *b.add(j * to.row_stride + i) = *a.add(i * from.row_stride + j);
+                }
+                j += 1;
+            }
+            i += height;
         }
     }
 }
@@ -183,22 +293,24 @@ unsafe fn pack(
 /// Picks the instance of the tile for a number of rows.
 ///
 /// # Safety
-/// That of [`tile`], for `rows <= M` and `vectors <= N`.
+/// That of [`tile`]; the number of rows and of registers is one that the machine's tiles can have.
 #[inline(always)]
-unsafe fn by_rows<V: Vector, const M: usize, const N: usize>(
-    t: &Tile<'_>,
-    rows: usize,
-    vectors: usize,
-) {
+unsafe fn by_rows<T: Tiles>(t: &Tile, rows: usize, vectors: usize) {
     // SAFETY: passed on.
     unsafe {
         match rows {
-            1 => by_vectors::<V, 1, N>(t, vectors),
-            2 => by_vectors::<V, 2, N>(t, vectors),
-            3 => by_vectors::<V, 3, N>(t, vectors),
-            4 => by_vectors::<V, 4, N>(t, vectors),
-            5 if M >= 5 => by_vectors::<V, 5, N>(t, vectors),
-            6 if M >= 6 => by_vectors::<V, 6, N>(t, vectors),
+            1 => by_vectors::<T, 1>(t, vectors),
+            2 => by_vectors::<T, 2>(t, vectors),
+            3 => by_vectors::<T, 3>(t, vectors),
+            4 => by_vectors::<T, 4>(t, vectors),
+            5 if T::TALL >= 5 => by_vectors::<T, 5>(t, vectors),
+            6 if T::TALL >= 6 => by_vectors::<T, 6>(t, vectors),
+            7 if T::TALL >= 7 => by_vectors::<T, 7>(t, vectors),
+            8 if T::TALL >= 8 => by_vectors::<T, 8>(t, vectors),
+            9 if T::TALL >= 9 => by_vectors::<T, 9>(t, vectors),
+            10 if T::TALL >= 10 => by_vectors::<T, 10>(t, vectors),
+            11 if T::TALL >= 11 => by_vectors::<T, 11>(t, vectors),
+            12 if T::TALL >= 12 => by_vectors::<T, 12>(t, vectors),
             _ => {}
         }
     }
@@ -207,16 +319,16 @@ unsafe fn by_rows<V: Vector, const M: usize, const N: usize>(
 /// Picks the instance of the tile for a number of registers.
 ///
 /// # Safety
-/// That of [`tile`], for `vectors <= N`.
+/// That of [`by_rows`].
 #[inline(always)]
-unsafe fn by_vectors<V: Vector, const M: usize, const N: usize>(t: &Tile<'_>, vectors: usize) {
+unsafe fn by_vectors<T: Tiles, const M: usize>(t: &Tile, vectors: usize) {
     // SAFETY: passed on.
     unsafe {
         match vectors {
-            1 => by_lanes::<V, M, 1>(t),
-            2 if N >= 2 => by_lanes::<V, M, 2>(t),
-            3 if N >= 3 => by_lanes::<V, M, 3>(t),
-            4 if N >= 4 => by_lanes::<V, M, 4>(t),
+            1 => by_lanes::<T, M, 1>(t),
+            2 if T::VECTORS >= 2 => by_lanes::<T, M, 2>(t),
+            3 if T::VECTORS >= 3 && M <= T::ROWS => by_lanes::<T, M, 3>(t),
+            4 if T::VECTORS >= 4 && M <= T::ROWS => by_lanes::<T, M, 4>(t),
             _ => {}
         }
     }
@@ -225,17 +337,17 @@ unsafe fn by_vectors<V: Vector, const M: usize, const N: usize>(t: &Tile<'_>, ve
 /// Picks the instance of the tile for how its columns lie.
 ///
 /// # Safety
-/// That of [`tile`].
+/// That of [`by_rows`].
 #[inline(always)]
-unsafe fn by_lanes<V: Vector, const M: usize, const N: usize>(t: &Tile<'_>) {
+unsafe fn by_lanes<T: Tiles, const M: usize, const N: usize>(t: &Tile) {
     // SAFETY: passed on.
     unsafe {
         if t.b_lane != 1 {
-            tile::<V, M, N, SCATTERED>(t);
-        } else if t.last == V::LANES {
-            tile::<V, M, N, WHOLE>(t);
+            T::tile::<M, N, SCATTERED>(t);
+        } else if t.last == lanes::<T>() {
+            T::tile::<M, N, WHOLE>(t);
         } else {
-            tile::<V, M, N, PARTIAL>(t);
+            T::tile::<M, N, PARTIAL>(t);
         }
     }
 }
@@ -251,9 +363,9 @@ const SCATTERED: u8 = 2;
 ///
 /// # Safety
 /// A's M rows and B's N registers exist over the depth, C's M × N registers exist, the last register
-/// of each in its first `last` lanes only. A start of columns or rows points at as many floats.
+/// of each in its first `last` lanes only. A start of columns points at as many floats.
 #[inline(always)]
-unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES: u8>(t: &Tile<'_>) {
+pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES: u8>(t: &Tile) {
     // SAFETY: by the contract above, every address below is inside its operand.
     unsafe {
         let whole = |n: usize| LANES == WHOLE || n + 1 < N;
@@ -272,13 +384,18 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES: u8>(t: &T
                 load(p, n)
             }
         };
+        // Where register n of a row of B begins: registers fill blocks.
+        let b_offset =
+            |n: usize| (n * V::LANES / BLOCK) * t.b_block + (n * V::LANES % BLOCK) * t.b_lane;
         let mut acc = [[V::splat(0.0); N]; M];
         match t.start {
             TileStart::Zero => {}
             TileStart::Keep => {
                 for (m, row) in acc.iter_mut().enumerate() {
                     for (n, acc) in row.iter_mut().enumerate() {
-                        *acc = load(t.c.add(m * t.c_row + n * t.c_vector), n);
+                        *acc = load(t.c.add(m * t.c_row + n * V::LANES), n);
+                        // The tile below is next.
+                        V::prefetch(t.c.wrapping_add((M + m) * t.c_row + n * V::LANES));
                     }
                 }
             }
@@ -289,26 +406,24 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES: u8>(t: &T
                     }
                 }
             }
-            TileStart::Rows(bias) => {
-                for (m, row) in acc.iter_mut().enumerate() {
-                    *row = [V::splat(*bias.add(m)); N];
-                }
-            }
         }
         // 4. The depth.
         let (mut a, mut b) = (t.a, t.b);
         for _ in 0..t.depth {
             let mut b_row = [V::splat(0.0); N];
             for (n, b_row) in b_row.iter_mut().enumerate() {
-                *b_row = load_b(b.add(n * t.b_vector), n);
-            }
-            for (m, row) in acc.iter_mut().enumerate() {
-                let a = V::splat(*a.add(m * t.a_row));
-                for (acc, b) in row.iter_mut().zip(b_row) {
-                    *acc = a.mul_add(b, *acc);
+                *b_row = load_b(b.add(b_offset(n)), n);
+                if LANES == WHOLE {
+                    V::prefetch(b.wrapping_add(b_offset(n) + AHEAD * t.b_row));
                 }
             }
-            a = a.wrapping_add(t.a_column);
+            for (m, row) in acc.iter_mut().enumerate() {
+                let a = V::broadcast(a.add(m * t.a_row));
+                for (acc, b) in row.iter_mut().zip(b_row) {
+                    *acc = acc.accumulate(a, b);
+                }
+            }
+            a = a.wrapping_add(1);
             b = b.wrapping_add(t.b_row);
         }
         if let Some(scale) = t.scale {
@@ -319,95 +434,256 @@ unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES: u8>(t: &T
         }
         for (m, row) in acc.iter().enumerate() {
             for (n, acc) in row.iter().enumerate() {
-                let p = t.c.add(m * t.c_row + n * t.c_vector);
+                let p = t.c.add(m * t.c_row + n * V::LANES);
                 if whole(n) { acc.store(p) } else { acc.store_first(p, t.last) }
             }
         }
     }
 }
 
-/// The largest element of a row, and the smallest that is not −∞.
+/// The largest logit of each row of a tile, and whether the tile must be taken block by block:
+/// see [`softmax::is_wide`].
 ///
 /// # Safety
 /// The machine has `V`'s instructions.
 #[inline(always)]
-pub(super) unsafe fn extremes<V: Vector>(row: &[f32]) -> (f32, f32) {
-    let (mut highest, mut lowest) = (f32::NEG_INFINITY, f32::INFINITY);
-    let chunks = row.chunks_exact(V::LANES);
-    let rest = chunks.remainder();
-    // SAFETY: a chunk has as many floats as a register, and so have the arrays.
+pub(super) unsafe fn tops<V: Vector>(
+    tile: &MatrixMut<'_>,
+    maxima: &[f32],
+    tops: &mut [f32],
+) -> bool {
+    let mut wide = false;
+    for (row, (top, &m)) in tops.iter_mut().zip(maxima).enumerate().take(tile.rows) {
+        // SAFETY: the instructions are the caller's promise.
+        let (highest, lowest) = unsafe { extremes::<V>(tile.row(row)) };
+        wide |= softmax::is_wide(m, softmax::ceil(highest), lowest);
+        *top = highest;
+    }
+    wide
+}
+
+/// The largest element of a row, and the smallest that is not −∞. NaN is passed over; of nothing:
+/// (−∞, +∞).
+///
+/// # Safety
+/// The machine has `V`'s instructions.
+#[inline(always)]
+unsafe fn extremes<V: Vector>(row: &[f32]) -> (f32, f32) {
+    // SAFETY: a chunk has as many floats as a register, and what is left fewer.
     unsafe {
-        let none = V::splat(f32::INFINITY);
-        let (mut high, mut low) = (V::splat(f32::NEG_INFINITY), none);
+        let (nothing, all) = (V::splat(f32::NEG_INFINITY), V::splat(f32::INFINITY));
+        let (mut high, mut low) = (nothing, all);
+        let chunks = row.chunks_exact(V::LANES);
+        let rest = chunks.remainder();
         for chunk in chunks {
             let l = V::load(chunk.as_ptr());
-            high = l.max(high);
-            low = l.replace_neg_inf(none).min(low);
+            (high, low) = (l.max(high), l.min(low));
         }
-        let (mut highs, mut lows) = ([f32::NEG_INFINITY; BLOCK], [f32::INFINITY; BLOCK]);
-        high.store(highs.as_mut_ptr());
-        low.store(lows.as_mut_ptr());
-        for (&h, &l) in highs.iter().zip(&lows).take(V::LANES) {
-            highest = if h > highest { h } else { highest };
-            lowest = if l < lowest { l } else { lowest };
+        if !rest.is_empty() {
+            high = V::load_first_or(rest.as_ptr(), rest.len(), nothing).max(high);
+            low = V::load_first_or(rest.as_ptr(), rest.len(), all).min(low);
         }
+        let (highest, mut lowest) = (high.highest(), low.lowest());
+        if lowest == f32::NEG_INFINITY {
+            // Some are hidden: look again, past them.
+            low = all;
+            let chunks = row.chunks_exact(V::LANES);
+            let rest = chunks.remainder();
+            for chunk in chunks {
+                low = V::load(chunk.as_ptr()).replace_neg_inf(all).min(low);
+            }
+            if !rest.is_empty() {
+                let l = V::load_first_or(rest.as_ptr(), rest.len(), all);
+                low = l.replace_neg_inf(all).min(low);
+            }
+            lowest = low.lowest();
+        }
+        (highest, lowest)
     }
-    for &l in rest {
-        highest = if l > highest { l } else { highest };
-        lowest = if l < lowest && l != f32::NEG_INFINITY { l } else { lowest };
-    }
-    (highest, lowest)
 }
 
-/// Weights from logits, and their sums: see [`softmax`](crate::softmax).
+/// Takes a tile of logits into the softmax: raises each row's maximum to that of its top, shifts the
+/// row's sums and what is mixed of its values, turns its logits into weights and adds them to the
+/// sums, each to the one of its place modulo 16. See [`softmax`].
 ///
 /// # Safety
 /// The machine has `V`'s instructions.
 #[inline(always)]
-pub(super) unsafe fn weights<V: Vector>(row: &mut [f32], m: f32, sums: &mut [f32; BLOCK]) {
-    // SAFETY: blocks, sums and the padded tail all have sixteen floats, a multiple of the lanes.
-    unsafe {
-        let mut blocks = row.chunks_exact_mut(BLOCK);
-        for block in &mut blocks {
-            weigh_block::<V>(block.as_mut_ptr(), m, sums);
-        }
-        let rest = blocks.into_remainder();
-        if !rest.is_empty() {
-            let mut padded = [f32::NEG_INFINITY; BLOCK];
-            for (to, &from) in padded.iter_mut().zip(&*rest) {
-                *to = from;
+pub(super) unsafe fn advance<V: Vector>(
+    tile: &mut MatrixMut<'_>,
+    tops: &[f32],
+    maxima: &mut [f32],
+    sums: &mut [[f32; BLOCK]],
+    mut mixed: Option<&mut MatrixMut<'_>>,
+) {
+    for row in 0..tile.rows {
+        let (Some(&top), Some(m), Some(sums)) =
+            (tops.get(row), maxima.get_mut(row), sums.get_mut(row))
+        else {
+            return;
+        };
+        let raised = softmax::ceil(top);
+        if raised > *m {
+            let factor = softmax::shift(*m, raised);
+            if *m > f32::NEG_INFINITY {
+                sums.iter_mut().for_each(|sum| softmax::shift_weight(sum, factor));
             }
-            weigh_block::<V>(padded.as_mut_ptr(), m, sums);
-            for (to, from) in rest.iter_mut().zip(padded) {
-                *to = from;
+            if let Some(mixed) = &mut mixed {
+                let x = mixed.row_mut(row);
+                if *m > f32::NEG_INFINITY {
+                    // SAFETY: the instructions are the caller's promise.
+                    unsafe { scale::<V>(x, factor) };
+                } else {
+                    x.fill(0.0);
+                }
+            }
+            *m = raised;
+        }
+        let logits = tile.row_mut(row);
+        let against = finite(*m, logits);
+        // SAFETY: the instructions are the caller's promise; the sums are sixteen floats.
+        unsafe {
+            let mut acc = load_sums::<V>(sums);
+            weigh::<V>(logits, against, &mut acc);
+            for (i, acc) in acc.iter().enumerate().take(BLOCK / V::LANES) {
+                acc.store(sums.as_mut_ptr().add(i * V::LANES));
             }
         }
     }
 }
 
-/// Weights of one block.
+/// [`advance`] for rows of which this tile is everything: each top becomes what the row is to be
+/// multiplied by in the end, [`softmax::normaliser`] of its sum.
 ///
 /// # Safety
-/// `block` points at sixteen floats.
+/// The machine has `V`'s instructions.
 #[inline(always)]
-unsafe fn weigh_block<V: Vector>(block: *mut f32, m: f32, sums: &mut [f32; BLOCK]) {
-    // SAFETY: i is a multiple of the lanes below sixteen.
+pub(super) unsafe fn settle<V: Vector>(
+    tile: &mut MatrixMut<'_>,
+    tops: &mut [f32],
+    maxima: &mut [f32],
+) {
+    for (row, (top, m)) in tops.iter_mut().zip(maxima).enumerate().take(tile.rows) {
+        *m = softmax::ceil(*top);
+        let logits = tile.row_mut(row);
+        let against = finite(*m, logits);
+        // SAFETY: the instructions are the caller's promise.
+        unsafe {
+            let mut acc = [V::splat(0.0); BLOCK];
+            weigh::<V>(logits, against, &mut acc);
+            // The tree of `softmax::total`: halves onto each other, registers first.
+            let mut registers = BLOCK / V::LANES;
+            while registers > 1 {
+                registers /= 2;
+                for i in 0..registers {
+                    acc[i] = acc[i].add(acc[i + registers]);
+                }
+            }
+            *top = softmax::normaliser(acc[0].sum());
+        }
+    }
+}
+
+/// A maximum to subtract: of an infinite one, 0, with a row's logits changed so that keys at +∞ share
+/// the row and NaN stays NaN.
+#[inline(always)]
+fn finite(m: f32, logits: &mut [f32]) -> f32 {
+    if m == f32::INFINITY {
+        for logit in logits {
+            *logit = if *logit == f32::INFINITY {
+                0.0
+            } else if logit.is_nan() {
+                *logit
+            } else {
+                f32::NEG_INFINITY
+            };
+        }
+    }
+    if m.abs() == f32::INFINITY { 0.0 } else { m }
+}
+
+/// Partial sums in registers.
+///
+/// # Safety
+/// The machine has `V`'s instructions.
+#[inline(always)]
+unsafe fn load_sums<V: Vector>(sums: &[f32; BLOCK]) -> [V; BLOCK] {
+    // SAFETY: sixteen floats, a multiple of the lanes.
+    unsafe {
+        let mut acc = [V::splat(0.0); BLOCK];
+        for (i, acc) in acc.iter_mut().enumerate().take(BLOCK / V::LANES) {
+            *acc = V::load(sums.as_ptr().add(i * V::LANES));
+        }
+        acc
+    }
+}
+
+/// Weights from the logits of a row against a finite maximum, added to their sums.
+///
+/// # Safety
+/// The machine has `V`'s instructions.
+#[inline(always)]
+unsafe fn weigh<V: Vector>(row: &mut [f32], m: f32, acc: &mut [V; BLOCK]) {
+    // SAFETY: a block has sixteen floats, a multiple of the lanes, the last block as many as are
+    // left.
     unsafe {
         let m = V::splat(m);
-        let mut i = 0;
-        while i < BLOCK {
-            let l = V::load(block.add(i));
-            let n = l.round();
-            let f = l.sub(n);
-            let mut p = V::splat(EXP2[6]);
-            for &coefficient in EXP2[..6].iter().rev() {
-                p = p.mul_add(f, V::splat(coefficient));
+        let registers = BLOCK / V::LANES;
+        let mut blocks = row.chunks_exact_mut(BLOCK);
+        for block in &mut blocks {
+            for (i, acc) in acc.iter_mut().enumerate().take(registers) {
+                let p = block.as_mut_ptr().add(i * V::LANES);
+                let weight = weight::<V>(V::load(p), m);
+                weight.store(p);
+                *acc = acc.add(weight);
             }
-            let p = p.scale_by_power(n.sub(m));
-            p.store(block.add(i));
-            let sum = sums.as_mut_ptr().add(i);
-            V::load(sum).add(p).store(sum);
-            i += V::LANES;
+        }
+        let rest = blocks.into_remainder();
+        for (i, acc) in acc.iter_mut().enumerate().take(registers) {
+            let n = rest.len().saturating_sub(i * V::LANES).min(V::LANES);
+            if n == 0 {
+                break;
+            }
+            let p = rest.as_mut_ptr().add(i * V::LANES);
+            let logits = V::load_first_or(p, n, V::splat(f32::NEG_INFINITY));
+            let weight = weight::<V>(logits, m);
+            weight.store_first(p, n);
+            *acc = acc.add(weight);
+        }
+    }
+}
+
+/// `2^(l − m)`.
+///
+/// # Safety
+/// The machine has `V`'s instructions.
+#[inline(always)]
+unsafe fn weight<V: Vector>(l: V, m: V) -> V {
+    // SAFETY: the instructions are the caller's promise.
+    unsafe {
+        let n = l.round();
+        let f = l.sub(n);
+        let mut p = V::splat(EXP2[6]);
+        for &coefficient in EXP2[..6].iter().rev() {
+            p = p.mul_add(f, V::splat(coefficient));
+        }
+        p.scale_by_power(n.sub(m))
+    }
+}
+
+/// Multiplies each row by its factor; a factor of 0 clears the row, whatever it holds.
+///
+/// # Safety
+/// The machine has `V`'s instructions.
+#[inline(always)]
+pub(super) unsafe fn scale_rows<V: Vector>(rows: &mut MatrixMut<'_>, factors: &[f32]) {
+    for (row, &factor) in factors.iter().enumerate().take(rows.rows) {
+        let x = rows.row_mut(row);
+        if factor == 0.0 {
+            x.fill(0.0);
+        } else {
+            // SAFETY: the instructions are the caller's promise.
+            unsafe { scale::<V>(x, factor) };
         }
     }
 }
@@ -417,16 +693,18 @@ unsafe fn weigh_block<V: Vector>(block: *mut f32, m: f32, sums: &mut [f32; BLOCK
 /// # Safety
 /// The machine has `V`'s instructions.
 #[inline(always)]
-pub(super) unsafe fn scale<V: Vector>(row: &mut [f32], factor: f32) {
+unsafe fn scale<V: Vector>(row: &mut [f32], factor: f32) {
     let mut chunks = row.chunks_exact_mut(V::LANES);
-    // SAFETY: a chunk has as many floats as a register.
+    // SAFETY: a chunk has as many floats as a register, what is left fewer.
     unsafe {
         let by = V::splat(factor);
         for chunk in &mut chunks {
             V::load(chunk.as_ptr()).mul(by).store(chunk.as_mut_ptr());
         }
-    }
-    for x in chunks.into_remainder() {
-        *x *= factor;
+        let rest = chunks.into_remainder();
+        if !rest.is_empty() {
+            let x = V::load_first(rest.as_ptr(), rest.len());
+            x.mul(by).store_first(rest.as_mut_ptr(), rest.len());
+        }
     }
 }

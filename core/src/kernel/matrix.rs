@@ -1,20 +1,18 @@
 //! Views of matrices in slices: where element (row, column) lies, checked once at the door so that
 //! the kernels behind it can use pointers.
 
-/// A left operand: element (i, k) lies at `i · row_stride + k · column_stride`.
+/// A left operand: element (i, k) lies at `i · row_stride + k`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     pub(crate) data: &'a [f32],
     pub(crate) rows: usize,
     pub(crate) columns: usize,
     pub(crate) row_stride: usize,
-    pub(crate) column_stride: usize,
 }
 
 impl Matrix<'_> {
     pub(super) fn in_bounds(&self) -> bool {
-        let last = last(self.rows, self.row_stride, self.columns, self.column_stride);
-        last.is_none_or(|last| last < self.data.len())
+        in_rows(self.data.len(), self.rows, self.row_stride, self.columns)
     }
 }
 
@@ -57,28 +55,35 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// A result, addressed like [`Columns`] with a column stride of 1.
+/// A result, row-major: element (i, j) lies at `i · row_stride + j`.
 pub(crate) struct MatrixMut<'a> {
     pub(crate) data: &'a mut [f32],
     pub(crate) rows: usize,
     pub(crate) columns: usize,
     pub(crate) row_stride: usize,
-    pub(crate) block_stride: usize,
 }
 
 impl<'a> MatrixMut<'a> {
-    /// A row-major matrix.
-    pub(crate) fn row_major(
-        data: &'a mut [f32],
-        rows: usize,
-        columns: usize,
-        row_stride: usize,
-    ) -> Self {
-        Self { data, rows, columns, row_stride, block_stride: 16 }
+    pub(crate) fn new(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        Self { data, rows, columns, row_stride }
+    }
+
+    /// One row; nothing where there is no such row.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &[f32] {
+        let at = row * self.row_stride;
+        self.data.get(at..at + self.columns).unwrap_or_default()
+    }
+
+    /// One row; nothing where there is no such row.
+    #[inline(always)]
+    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        let at = row * self.row_stride;
+        self.data.get_mut(at..at + self.columns).unwrap_or_default()
     }
 
     pub(super) fn in_bounds(&self) -> bool {
-        in_blocks(self.data.len(), self.rows, self.row_stride, self.columns, self.block_stride, 1)
+        in_rows(self.data.len(), self.rows, self.row_stride, self.columns)
     }
 }
 
@@ -91,14 +96,14 @@ pub(crate) enum Start<'a> {
     Keep,
     /// A bias for each column.
     Columns(&'a [f32]),
-    /// A bias for each row.
-    Rows(&'a [f32]),
 }
 
-/// The offset of the last element, or `None` where there is none.
-fn last(rows: usize, row_stride: usize, columns: usize, column_stride: usize) -> Option<usize> {
-    let (rows, columns) = (rows.checked_sub(1)?, columns.checked_sub(1)?);
-    Some(rows.saturating_mul(row_stride).saturating_add(columns.saturating_mul(column_stride)))
+/// Whether the last element of a row-major matrix lies inside its slice.
+fn in_rows(len: usize, rows: usize, row_stride: usize, columns: usize) -> bool {
+    let (Some(row), Some(column)) = (rows.checked_sub(1), columns.checked_sub(1)) else {
+        return true;
+    };
+    row.saturating_mul(row_stride).saturating_add(column) < len
 }
 
 fn in_blocks(

@@ -1,6 +1,6 @@
 //! The kernels: everything that touches memory by pointer, and nothing else does.
 //!
-//! A [`Kernel`] is a product of matrices and four row operations. They are written once, in
+//! A [`Kernel`] is a product of matrices, a transposition and the steps of the softmax. They are written once, in
 //! [`generic`], over a [`vector::Vector`]; a machine gives the vector and a shell that turns its
 //! instructions on. Which one runs is decided once a call, by the value of an [`Isa`].
 
@@ -109,8 +109,8 @@ pub(crate) trait Task {
     fn run<K: Kernel>(self) -> Self::Output;
 }
 
-/// What the driver asks of a machine. All of it is safe to call: lengths are checked where they are
-/// not known, and an [`Isa`] has vouched for the instructions.
+/// What the driver asks of a machine. All of it is safe to call: views are checked against their
+/// slices, and an [`Isa`] has vouched for the instructions.
 pub(crate) trait Kernel {
     /// `c = start + a · b`, then times `scale`, each element summed over the depth in order.
     fn product(
@@ -121,28 +121,42 @@ pub(crate) trait Kernel {
         scale: Option<f32>,
     );
 
-    /// The largest element of a row, and the smallest that is not −∞. NaN is passed over; of
-    /// nothing: (−∞, +∞).
-    fn extremes(row: &[f32]) -> (f32, f32);
+    /// `to[j][i] = from[i][j]`.
+    fn turn(from: Matrix<'_>, to: &mut MatrixMut<'_>);
 
-    /// Turns logits into weights against the maximum `m`, and adds each to the partial sum of its
-    /// place modulo 16. `m` is an integer. The row's first element has place 0.
-    fn weights(row: &mut [f32], m: f32, sums: &mut [f32; 16]);
+    /// The largest logit of each row of a tile, NaN passed over, −∞ for nothing; and whether the
+    /// tile must be taken block by block, [`is_wide`](crate::softmax::is_wide) for any of its rows.
+    fn tops(tile: &MatrixMut<'_>, maxima: &[f32], tops: &mut [f32]) -> bool;
 
-    /// Multiplies a row by a factor.
-    fn scale(row: &mut [f32], factor: f32);
+    /// Takes a tile of logits into the softmax, each row with its top: raises its maximum, shifts its
+    /// sums and its row of `mixed`, turns its logits into weights and adds each to the partial sum of
+    /// its place modulo 16. The row's first element has place 0.
+    fn advance(
+        tile: &mut MatrixMut<'_>,
+        tops: &[f32],
+        maxima: &mut [f32],
+        sums: &mut [[f32; 16]],
+        mixed: Option<&mut MatrixMut<'_>>,
+    );
+
+    /// [`Kernel::advance`] for rows of which this tile is everything: each top becomes the factor
+    /// that normalises the row.
+    fn settle(tile: &mut MatrixMut<'_>, tops: &mut [f32], maxima: &mut [f32]);
+
+    /// Multiplies each row by its factor; a factor of 0 clears it, whatever it holds.
+    fn scale_rows(rows: &mut MatrixMut<'_>, factors: &[f32]);
 }
 
-stamp!(PortableKernel, portable::Portable, rows 4, vectors PORTABLE_VECTORS, pack 0);
+stamp!(PortableKernel, portable::Portable, rows 4, vectors PORTABLE_VECTORS, tall 4, wide false, pack 0);
 
 /// On Arm's 32 single registers a tile of 4 × 4 fits, on 16 registers of four lanes 4 × 8.
 const PORTABLE_VECTORS: usize = if cfg!(target_arch = "arm") { 1 } else { 2 };
 
 #[cfg(target_arch = "x86_64")]
-stamp!(Avx2Kernel, x86::Avx2, rows 6, vectors 2, pack 4096, features "avx2,fma");
+stamp!(Avx2Kernel, x86::Avx2, rows 6, vectors 2, tall 6, wide true, pack 8192, features "avx2,fma");
 
 #[cfg(target_arch = "x86_64")]
-stamp!(Avx512Kernel, x86::Avx512, rows 6, vectors 4, pack 8192, features "avx512f,avx2,fma");
+stamp!(Avx512Kernel, x86::Avx512, rows 6, vectors 4, tall 12, wide true, pack 8192, features "avx512f,avx2,fma");
 
 /// The bytes of a slice of booleans: 1 for true, 0 for false.
 pub(crate) const fn bool_bytes(bools: &[bool]) -> &[u8] {

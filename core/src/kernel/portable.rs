@@ -34,8 +34,8 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    unsafe fn load_first(p: *const f32, n: usize) -> Self {
-        let mut lanes = [0.0; 4];
+    unsafe fn load_first_or(p: *const f32, n: usize, other: Self) -> Self {
+        let Self(mut lanes) = other;
         for (i, lane) in lanes.iter_mut().enumerate().take(n) {
             // SAFETY: i < n, and the caller lends p[0..n].
             *lane = unsafe { *p.add(i) };
@@ -85,6 +85,22 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn min(self, other: Self) -> Self {
         self.zip(other, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    unsafe fn highest(self) -> f32 {
+        self.0.iter().fold(f32::NEG_INFINITY, |high, &x| if x > high { x } else { high })
+    }
+
+    #[inline(always)]
+    unsafe fn lowest(self) -> f32 {
+        self.0.iter().fold(f32::INFINITY, |low, &x| if x < low { x } else { low })
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        let [a, b, c, d] = self.0;
+        (a + c) + (b + d)
     }
 
     #[inline(always)]

@@ -1,75 +1,102 @@
 //! The shells: where a machine's instructions are turned on around the generic kernels.
 
 /// Makes a type of the given name a [`Kernel`](super::Kernel) over a vector type. The tile has
-/// `rows` rows and `vectors` registers of columns; `pack` is the room, in floats on the stack, to
-/// bring columns that do not lie side by side together (0: load them one by one). With `features`,
-/// the kernels are compiled for them.
+/// `rows` rows and `vectors` registers of columns, or `tall` rows and at most two registers, or, if
+/// `wide`, one row and [`WIDEST`](super::generic::WIDEST) registers; `pack` is the room, in floats on the stack, to bring columns that do not lie side by side together (0: load
+/// them one by one). With `features`, the kernels are compiled for them.
 macro_rules! stamp {
-    ($name:ident, $vector:ty, rows $rows:expr, vectors $vectors:expr, pack $pack:expr $(, features $features:literal)?) => {
+    ($name:ident, $vector:ty, rows $rows:expr, vectors $vectors:expr, tall $tall:expr, wide $wide:expr, pack $pack:expr $(, features $features:literal)?) => {
         pub(crate) struct $name;
 
-        impl $crate::kernel::Kernel for $name {
-            #[inline]
-            fn product(
-                a: $crate::kernel::Matrix<'_>,
-                b: $crate::kernel::Columns<'_>,
-                c: &mut $crate::kernel::MatrixMut<'_>,
-                start: $crate::kernel::Start<'_>,
-                scale: Option<f32>,
+        impl $crate::kernel::generic::Tiles for $name {
+            type Vector = $vector;
+            const ROWS: usize = $rows;
+            const VECTORS: usize = $vectors;
+            const TALL: usize = $tall;
+            const WIDE: bool = $wide;
+
+            // The compiler (1.95) forgets `inline(never)` where features are enabled, so it stands
+            // outside of that.
+            #[inline(never)]
+            unsafe fn tile<const M: usize, const N: usize, const LANES: u8>(
+                t: &$crate::kernel::generic::Tile,
             ) {
                 $(#[target_feature(enable = $features)])?
-                unsafe fn shell(
+                unsafe fn shell<const M: usize, const N: usize, const LANES: u8>(
+                    t: &$crate::kernel::generic::Tile,
+                ) {
+                    // SAFETY: this function is compiled for the vector's instructions; the rest is
+                    // passed on.
+                    unsafe { $crate::kernel::generic::tile::<$vector, M, N, LANES>(t) }
+                }
+                // SAFETY: passed on; the type is reached through an Isa only.
+                unsafe { shell::<M, N, LANES>(t) }
+            }
+        }
+
+        impl $crate::kernel::Kernel for $name {
+            $crate::kernel::shell::shell! {
+                fn product(
                     a: $crate::kernel::Matrix<'_>,
                     b: $crate::kernel::Columns<'_>,
                     c: &mut $crate::kernel::MatrixMut<'_>,
                     start: $crate::kernel::Start<'_>,
                     scale: Option<f32>,
-                ) {
-                    // SAFETY: this function is compiled for the vector's instructions.
-                    unsafe {
-                        $crate::kernel::generic::product::<$vector, { $rows }, { $vectors }, { $pack }>(
-                            a, b, c, start, scale,
-                        );
-                    }
-                }
-                // SAFETY: the type is reached through an Isa only, which vouches for the features.
-                unsafe { shell(a, b, c, start, scale) }
+                ) -> () = product::<$name, { $pack }> $(, $features)?
             }
-
-            #[inline]
-            fn extremes(row: &[f32]) -> (f32, f32) {
-                $(#[target_feature(enable = $features)])?
-                unsafe fn shell(row: &[f32]) -> (f32, f32) {
-                    // SAFETY: this function is compiled for the vector's instructions.
-                    unsafe { $crate::kernel::generic::extremes::<$vector>(row) }
-                }
-                // SAFETY: as in `product`.
-                unsafe { shell(row) }
+            $crate::kernel::shell::shell! {
+                fn turn(
+                    from: $crate::kernel::Matrix<'_>,
+                    to: &mut $crate::kernel::MatrixMut<'_>,
+                ) -> () = turn::<$vector> $(, $features)?
             }
-
-            #[inline]
-            fn weights(row: &mut [f32], m: f32, sums: &mut [f32; 16]) {
-                $(#[target_feature(enable = $features)])?
-                unsafe fn shell(row: &mut [f32], m: f32, sums: &mut [f32; 16]) {
-                    // SAFETY: this function is compiled for the vector's instructions.
-                    unsafe { $crate::kernel::generic::weights::<$vector>(row, m, sums) }
-                }
-                // SAFETY: as in `product`.
-                unsafe { shell(row, m, sums) }
+            $crate::kernel::shell::shell! {
+                fn tops(
+                    tile: &$crate::kernel::MatrixMut<'_>,
+                    maxima: &[f32],
+                    tops: &mut [f32],
+                ) -> bool = tops::<$vector> $(, $features)?
             }
-
-            #[inline]
-            fn scale(row: &mut [f32], factor: f32) {
-                $(#[target_feature(enable = $features)])?
-                unsafe fn shell(row: &mut [f32], factor: f32) {
-                    // SAFETY: this function is compiled for the vector's instructions.
-                    unsafe { $crate::kernel::generic::scale::<$vector>(row, factor) }
-                }
-                // SAFETY: as in `product`.
-                unsafe { shell(row, factor) }
+            $crate::kernel::shell::shell! {
+                fn advance(
+                    tile: &mut $crate::kernel::MatrixMut<'_>,
+                    tops: &[f32],
+                    maxima: &mut [f32],
+                    sums: &mut [[f32; 16]],
+                    mixed: Option<&mut $crate::kernel::MatrixMut<'_>>,
+                ) -> () = advance::<$vector> $(, $features)?
+            }
+            $crate::kernel::shell::shell! {
+                fn settle(
+                    tile: &mut $crate::kernel::MatrixMut<'_>,
+                    tops: &mut [f32],
+                    maxima: &mut [f32],
+                ) -> () = settle::<$vector> $(, $features)?
+            }
+            $crate::kernel::shell::shell! {
+                fn scale_rows(
+                    rows: &mut $crate::kernel::MatrixMut<'_>,
+                    factors: &[f32],
+                ) -> () = scale_rows::<$vector> $(, $features)?
             }
         }
     };
 }
 
-pub(super) use stamp;
+/// One function of a kernel: the generic one, inside a function that is compiled for the features.
+macro_rules! shell {
+    (fn $name:ident($($argument:ident: $type:ty,)*) -> $result:ty = $generic:ident::<$($parameter:tt),*> $(, $features:literal)?) => {
+        #[inline]
+        fn $name($($argument: $type),*) -> $result {
+            $(#[target_feature(enable = $features)])?
+            unsafe fn shell($($argument: $type),*) -> $result {
+                // SAFETY: this function is compiled for the vector's instructions.
+                unsafe { $crate::kernel::generic::$generic::<$($parameter),*>($($argument),*) }
+            }
+            // SAFETY: the type is reached through an Isa only, which vouches for the features.
+            unsafe { shell($($argument),*) }
+        }
+    };
+}
+
+pub(super) use {shell, stamp};

@@ -32,38 +32,44 @@ impl Noise {
     }
 }
 
-/// One way in which a product's operands can lie in memory.
-#[derive(Clone, Copy, Debug)]
-struct Layout {
-    a_transposed: bool,
-    b_transposed: bool,
-    blocks: bool,
-    /// Floats between rows beyond what they need.
-    gap: usize,
+/// How a product's right operand lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Right {
+    Rows,
+    Transposed,
+    Blocks,
 }
 
-fn check_product<K: Kernel>(fused: bool, (m, k, n): (usize, usize, usize), layout: Layout) {
+fn check_product<K: Kernel>(
+    fused: bool,
+    (m, k, n): (usize, usize, usize),
+    right: Right,
+    gap: usize,
+) {
     let noise = &mut Noise((m * 1_000_003 + k * 1009 + n) as u32);
-    let Layout { a_transposed, b_transposed, blocks, gap } = layout;
-    let (a_width, a_count) = if a_transposed { (m + gap, k) } else { (k + gap, m) };
     // Exactly as long as needed: a read past the end is a read past the slice.
-    let a = noise.vec(if a_count * a_width == 0 { 0 } else { a_count * a_width - gap });
-    let (b_width, b_count) = if b_transposed { (k + gap, n) } else { (n + gap, k) };
-    let b = noise.vec(if b_count * b_width == 0 { 0 } else { b_count * b_width - gap });
-    let a_at = |i: usize, p: usize| if a_transposed { p * a_width + i } else { i * a_width + p };
-    let b_at = |p: usize, j: usize| if b_transposed { j * b_width + p } else { p * b_width + j };
-    let (row_stride, block_stride) =
-        if blocks { (BLOCK, m * BLOCK + gap) } else { (n + gap, BLOCK) };
-    let c_at = |i: usize, j: usize| i * row_stride + j / BLOCK * block_stride + j % BLOCK;
-    let len = if m * n == 0 { 0 } else { (0..n).map(|j| c_at(m - 1, j)).max().unwrap_or(0) + 1 };
-    let (column_bias, row_bias) = (noise.vec(n), noise.vec(m));
+    let len = |rows: usize, width: usize| {
+        if rows * width == 0 { 0 } else { (rows - 1) * (width + gap) + width }
+    };
+    let a = noise.vec(len(m, k));
+    let (row_stride, block_stride, column_stride) = match right {
+        Right::Rows => (n + gap, BLOCK, 1),
+        Right::Transposed => (1, BLOCK * (k + gap), k + gap),
+        Right::Blocks => (BLOCK, k * BLOCK + gap, 1),
+    };
+    let b_at =
+        |p: usize, j: usize| p * row_stride + j / BLOCK * block_stride + j % BLOCK * column_stride;
+    let furthest = (0..n).map(|j| b_at(k.saturating_sub(1), j) + 1).max().unwrap_or(0);
+    let b = noise.vec(if k == 0 { 0 } else { furthest });
+    let c_at = |i: usize, j: usize| i * (n + gap) + j;
+    let len = len(m, n);
+    let bias = noise.vec(n);
 
     for (start, scale) in [
         (Start::Zero, None),
         (Start::Zero, Some(0.3)),
         (Start::Keep, None),
-        (Start::Columns(&column_bias), Some(-1.7)),
-        (Start::Rows(&row_bias), None),
+        (Start::Columns(&bias), Some(-1.7)),
     ] {
         const MARGIN: usize = 32;
         let mut memory = vec![CANARY; MARGIN + len + MARGIN];
@@ -75,17 +81,9 @@ fn check_product<K: Kernel>(fused: bool, (m, k, n): (usize, usize, usize), layou
                 }
             }
         }
-        let a = Matrix {
-            data: &a,
-            rows: m,
-            columns: k,
-            row_stride: if a_transposed { 1 } else { a_width },
-            column_stride: if a_transposed { a_width } else { 1 },
-        };
-        let strides = if b_transposed { (1, b_width) } else { (b_width, 1) };
-        let b = Columns::strided(&b, k, n, strides.0, strides.1);
-        let data = &mut memory[MARGIN..MARGIN + len];
-        let mut c = MatrixMut { data, rows: m, columns: n, row_stride, block_stride };
+        let a = Matrix { data: &a, rows: m, columns: k, row_stride: k + gap };
+        let b = Columns { data: &b, rows: k, columns: n, row_stride, block_stride, column_stride };
+        let mut c = MatrixMut::new(&mut memory[MARGIN..MARGIN + len], m, n, n + gap);
         K::product(a, b, &mut c, start, scale);
 
         let mut expected = vec![CANARY; memory.len()];
@@ -95,74 +93,142 @@ fn check_product<K: Kernel>(fused: bool, (m, k, n): (usize, usize, usize), layou
                     Start::Zero => 0.0,
                     Start::Keep => kept[c_at(i, j)],
                     Start::Columns(bias) => bias[j],
-                    Start::Rows(bias) => bias[i],
                 };
                 for p in 0..k {
-                    sum = mul_add(fused, a.data[a_at(i, p)], b.data[b_at(p, j)], sum);
+                    sum = mul_add(fused, a.data[i * (k + gap) + p], b.data[b_at(p, j)], sum);
                 }
                 expected[MARGIN + c_at(i, j)] = sum * scale.unwrap_or(1.0);
             }
         }
-        let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&memory), bits(&expected), "{m}×{k}×{n}, {layout:?}, scale {scale:?}");
+        assert_eq!(bits(&memory), bits(&expected), "{m}×{k}×{n}, {right:?}, scale {scale:?}");
     }
 }
 
+/// Bits, all NaNs being one.
+fn bits(x: &[f32]) -> Vec<u32> {
+    let bits =
+        |x: &f32| if x.is_nan() && x.to_bits() != CANARY.to_bits() { 0 } else { x.to_bits() };
+    x.iter().map(bits).collect()
+}
+
 fn check_products<K: Kernel>(fused: bool) {
-    let sizes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 15, 16, 17, 31, 33, 48, 63, 64, 65, 80, 130];
+    let sizes = [
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 15, 16, 17, 31, 33, 48, 63, 64, 65, 80, 128, 130, 145,
+    ];
+    let rights = [Right::Rows, Right::Transposed, Right::Blocks];
     let mut noise = Noise(7);
-    for m in [0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 25] {
+    for m in [0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 25] {
         for n in sizes {
             for k in [0, 1, 2, 3, 8, 17] {
                 let bits = noise.next().to_bits();
-                let layout = Layout {
-                    a_transposed: bits & 1 != 0,
-                    b_transposed: bits & 2 != 0,
-                    blocks: bits & 4 != 0,
-                    gap: (bits >> 3 & 3) as usize,
-                };
-                check_product::<K>(fused, (m, k, n), layout);
+                let right = rights[(bits >> 4) as usize % 3];
+                check_product::<K>(fused, (m, k, n), right, (bits & 3) as usize);
             }
         }
     }
-    // Deep enough that panels are brought together in several slices.
-    for b_transposed in [false, true] {
-        let layout = Layout { a_transposed: true, b_transposed, blocks: true, gap: 1 };
-        check_product::<K>(fused, (7, 600, 70), layout);
+    // Deep and wide enough that panels are brought together, in several slices.
+    for right in rights {
+        check_product::<K>(fused, (17, 600, 150), right, 1);
+        check_product::<K>(fused, (1, 300, 270), right, 3);
+    }
+}
+
+fn check_turns<K: Kernel>() {
+    let mut noise = Noise(5);
+    for (rows, columns) in [(1, 1), (3, 17), (16, 16), (15, 33), (20, 8), (33, 40), (8, 8), (0, 4)]
+    {
+        let (from_row, to_row) = (columns + 3, rows + 2);
+        let data = noise.vec(rows * from_row);
+        let mut memory = vec![CANARY; columns * to_row + 8];
+        let from = Matrix { data: &data, rows, columns, row_stride: from_row };
+        K::turn(from, &mut MatrixMut::new(&mut memory, columns, rows, to_row));
+        let mut expected = vec![CANARY; memory.len()];
+        for i in 0..rows {
+            for j in 0..columns {
+                expected[j * to_row + i] = data[i * from_row + j];
+            }
+        }
+        assert_eq!(bits(&memory), bits(&expected), "{rows}×{columns}");
     }
 }
 
 fn check_rows<K: Kernel>(fused: bool) {
+    const MARGIN: usize = 20;
     let mut noise = Noise(3);
     for len in 0..100 {
-        let mut row: Vec<f32> = (0..len).map(|_| noise.next() * 50.0).collect();
-        if len > 3 {
-            row[len / 2] = f32::NEG_INFINITY;
-            row[len / 3] = f32::NAN;
+        // Three rows, the first of a maximum that is there already, canaries between them.
+        let stride = len + MARGIN;
+        let mut tile = vec![CANARY; 3 * stride];
+        for row in tile.chunks_mut(stride) {
+            row[..len].iter_mut().for_each(|l| *l = noise.next() * 20.0);
+            if len > 3 {
+                row[len / 2] = f32::NEG_INFINITY;
+                row[len / 3] = f32::NAN;
+            }
         }
-        let visible = row.iter().copied().filter(|l| !l.is_nan());
-        let highest = visible.clone().fold(f32::NEG_INFINITY, f32::max);
-        let lowest = visible.filter(|l| *l > f32::NEG_INFINITY).fold(f32::INFINITY, f32::min);
-        assert_eq!(K::extremes(&row), (highest, lowest), "extremes of {len}");
+        let mut maxima = [30.0, f32::NEG_INFINITY, -3.0];
+        let rows: Vec<Vec<f32>> = tile.chunks(stride).map(|row| row[..len].to_vec()).collect();
+        let mut tops = [0.0; 3];
+        let view = MatrixMut::new(&mut tile, 3, len, stride);
+        let wide = K::tops(&view, &maxima, &mut tops);
+        let mut any_wide = false;
+        for ((row, &top), &m) in rows.iter().zip(&tops).zip(&maxima) {
+            let visible = row.iter().copied().filter(|l| !l.is_nan());
+            let highest = visible.clone().fold(f32::NEG_INFINITY, f32::max);
+            let lowest = visible.filter(|l| *l > f32::NEG_INFINITY).fold(f32::INFINITY, f32::min);
+            assert_eq!(top, highest, "top of {len}");
+            any_wide |= softmax::is_wide(m, softmax::ceil(highest), lowest);
+        }
+        assert_eq!(wide, any_wide, "wide of {len}");
 
-        let m = softmax::ceil(highest.max(0.0));
-        let mut expected_sums: [f32; BLOCK] = core::array::from_fn(|_| noise.next().abs());
-        let mut sums = expected_sums;
-        let expected: Vec<f32> = row.iter().map(|&l| weight(fused, l, m)).collect();
-        expected.iter().enumerate().for_each(|(j, w)| expected_sums[j % BLOCK] += w);
-        let mut weights = row.clone();
-        K::weights(&mut weights, m, &mut sums);
-        let bits = |x: &[f32]| -> Vec<u32> {
-            x.iter().map(|x| if x.is_nan() { 0 } else { x.to_bits() }).collect()
-        };
-        assert_eq!(bits(&weights), bits(&expected), "weights of {len}");
-        assert_eq!(bits(&sums), bits(&expected_sums), "sums of {len}");
+        let mut sums: [[f32; BLOCK]; 3] =
+            core::array::from_fn(|_| core::array::from_fn(|_| noise.next().abs()));
+        let mut mixed = noise.vec(3 * (len + 1));
+        let (mut expected_sums, mut expected_mixed) = (sums, mixed.clone());
+        let mut expected = vec![CANARY; 3 * stride];
+        let before = maxima;
+        let mut view = MatrixMut::new(&mut tile, 3, len, stride);
+        let mut mix = MatrixMut::new(&mut mixed, 3, len, len + 1);
+        K::advance(&mut view, &tops, &mut maxima, &mut sums, Some(&mut mix));
+        for (row, logits) in rows.iter().enumerate() {
+            let m = before[row].max(softmax::ceil(tops[row]));
+            assert_eq!(maxima[row], m, "maximum of {len}");
+            if m > before[row] {
+                let shift = (before[row] - m).exp2();
+                if shift > 0.0 {
+                    expected_sums[row].iter_mut().for_each(|sum| *sum *= shift);
+                }
+                let out = &mut expected_mixed[row * (len + 1)..][..len];
+                out.iter_mut().for_each(|x| *x = if shift > 0.0 { *x * shift } else { 0.0 });
+            }
+            for (j, &l) in logits.iter().enumerate() {
+                let against = if m == f32::NEG_INFINITY { 0.0 } else { m };
+                let weight = weight(fused, l, against);
+                expected[row * stride + j] = weight;
+                expected_sums[row][j % BLOCK] += weight;
+            }
+        }
+        assert_eq!(bits(&tile), bits(&expected), "weights of {len}");
+        assert_eq!(bits(sums.as_flattened()), bits(expected_sums.as_flattened()), "sums of {len}");
+        assert_eq!(bits(&mixed), bits(&expected_mixed), "mixed of {len}");
 
-        let mut scaled = row.clone();
-        K::scale(&mut scaled, 0.37);
-        let expected: Vec<f32> = row.iter().map(|x| x * 0.37).collect();
+        let mut scaled = tile.clone();
+        K::scale_rows(&mut MatrixMut::new(&mut scaled, 3, len, stride), &[0.37, 0.0, -2.0]);
+        for (row, by) in [0.37, 0.0, -2.0].into_iter().enumerate() {
+            for x in &mut expected[row * stride..][..len] {
+                *x = if by == 0.0 { 0.0 } else { *x * by };
+            }
+        }
         assert_eq!(bits(&scaled), bits(&expected), "scaled {len}");
     }
+}
+
+/// Weights of one row against a maximum.
+fn weigh<K: Kernel>(row: &mut [f32], m: f32, sums: &mut [f32; BLOCK]) {
+    let len = row.len();
+    let mut tile = MatrixMut::new(row, 1, len, len);
+    let sums = core::slice::from_mut(sums);
+    K::advance(&mut tile, &[f32::NEG_INFINITY], &mut [m], sums, None);
 }
 
 /// The weight of one logit, in plain operations.
@@ -179,14 +245,14 @@ fn check_edges<K: Kernel>(fused: bool) {
     for len in [edges.len(), BLOCK, BLOCK + edges.len()] {
         let row: Vec<f32> = edges.iter().copied().cycle().take(len).collect();
         let mut weights = row.clone();
-        K::weights(&mut weights, 0.0, &mut [0.0; BLOCK]);
+        weigh::<K>(&mut weights, 0.0, &mut [0.0; BLOCK]);
         for (&l, &got) in row.iter().zip(&weights) {
             assert_eq!(got.to_bits(), weight(fused, l, 0.0).to_bits(), "2^{l} of {len}");
         }
         let mut row = vec![0.0; len];
         row[len - 1] = f32::NAN;
         let mut sums = [0.0; BLOCK];
-        K::weights(&mut row, 0.0, &mut sums);
+        weigh::<K>(&mut row, 0.0, &mut sums);
         assert!(
             row[len - 1].is_nan() && sums[(len - 1) % BLOCK].is_nan(),
             "NaN at the end of {len}"
@@ -203,6 +269,7 @@ impl Task for CheckAll {
 
     fn run<K: Kernel>(self) {
         check_products::<K>(self.fused);
+        check_turns::<K>();
         check_rows::<K>(self.fused);
         check_edges::<K>(self.fused);
     }
@@ -231,16 +298,14 @@ fn views_know_their_last_element() {
                 let data = &mut data[..len];
                 let b = Columns { data, rows, columns, row_stride, block_stride, column_stride };
                 assert_eq!(b.in_bounds(), expected, "right {what}");
-                if column_stride == 1 {
-                    let c = MatrixMut { data, rows, columns, row_stride, block_stride };
-                    assert_eq!(c.in_bounds(), expected, "result {what}");
-                }
             }
-            let last = (rows - 1) * row_stride + (columns - 1) * column_stride;
+            let last = (rows - 1) * row_stride + columns - 1;
             for (len, expected) in [(last, false), (last + 1, true)] {
-                let data = &data[..len];
-                let a = Matrix { data, rows, columns, row_stride, column_stride };
+                let data = &mut data[..len];
+                let a = Matrix { data, rows, columns, row_stride };
                 assert_eq!(a.in_bounds(), expected, "left {rows}×{columns}, {row_stride}, {len}");
+                let c = MatrixMut::new(data, rows, columns, row_stride);
+                assert_eq!(c.in_bounds(), expected, "result {rows}×{columns}, {row_stride}, {len}");
             }
         }
     }
@@ -295,7 +360,7 @@ impl Task for Weights<'_> {
     type Output = ();
 
     fn run<K: Kernel>(self) {
-        K::weights(self.logits, 0.0, &mut [0.0; BLOCK]);
+        weigh::<K>(self.logits, 0.0, &mut [0.0; BLOCK]);
     }
 }
 

@@ -19,8 +19,19 @@ pub(crate) trait Vector: Copy {
     /// Lanes from `p[0..LANES]`.
     unsafe fn load(p: *const f32) -> Self;
 
+    /// The first `n` lanes from `p[0..n]`, the others from `other`. Reads nothing past `p + n`.
+    unsafe fn load_first_or(p: *const f32, n: usize, other: Self) -> Self;
+
     /// The first `n` lanes from `p[0..n]`, the others 0. Reads nothing past `p + n`.
-    unsafe fn load_first(p: *const f32, n: usize) -> Self;
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> Self {
+        // SAFETY: passed on.
+        unsafe { Self::load_first_or(p, n, Self::splat(0.0)) }
+    }
+
+    /// Asks for the memory at `p`, which need not exist, to be near soon.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const f32) {}
 
     /// Lanes to `p[0..LANES]`.
     unsafe fn store(self, p: *mut f32);
@@ -38,11 +49,47 @@ pub(crate) trait Vector: Copy {
     /// tells the families apart.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
 
+    /// The float at `p` in every lane, for [`Vector::accumulate`].
+    #[inline(always)]
+    unsafe fn broadcast(p: *const f32) -> Self {
+        // SAFETY: passed on.
+        unsafe { Self::splat(*p) }
+    }
+
+    /// `a · b + self` as [`Vector::mul_add`], for the product's tile: after what stands before it in
+    /// the program. A compiler that loads all operands first runs out of registers.
+    #[inline(always)]
+    unsafe fn accumulate(self, a: Self, b: Self) -> Self {
+        // SAFETY: passed on.
+        unsafe { a.mul_add(b, self) }
+    }
+
     /// `if self > other { self } else { other }`: a NaN in `self` is passed over.
     unsafe fn max(self, other: Self) -> Self;
 
     /// `if self < other { self } else { other }`: a NaN in `self` is passed over.
     unsafe fn min(self, other: Self) -> Self;
+
+    /// The largest lane, of lanes that are no NaN.
+    unsafe fn highest(self) -> f32;
+
+    /// The smallest lane, of lanes that are no NaN.
+    unsafe fn lowest(self) -> f32;
+
+    /// The sum of the lanes: halves onto each other until one is left.
+    unsafe fn sum(self) -> f32;
+
+    /// Transposes a square of `LANES × LANES` floats: `to[j][i] = from[i][j]`, rows `from_row` and
+    /// `to_row` apart. The two do not overlap.
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        for i in 0..Self::LANES {
+            for j in 0..Self::LANES {
+                // SAFETY: the caller lends both squares.
+                unsafe { *to.add(j * to_row + i) = *from.add(i * from_row + j) };
+            }
+        }
+    }
 
     /// `self`, but `value` in the lanes where `self` is −∞.
     unsafe fn replace_neg_inf(self, value: Self) -> Self;
