@@ -336,10 +336,11 @@ fn protocol(runner: &Path) -> Result<()> {
     ensure!(usual.0 && usual.1.starts_with(&0u64.to_le_bytes()), "the request itself fails");
 
     // One more word, which this door does not know: fine while it is zero.
-    let mut longer = words(1, 33);
-    longer.splice(34 * 8..34 * 8, 0u64.to_le_bytes());
+    let end = (2 + wire::WORDS) * 8;
+    let mut longer = words(1, wire::WORDS as u64 + 1);
+    longer.splice(end..end, 0u64.to_le_bytes());
     ensure!(answer(&longer)? == usual, "a longer header of zeros is not the same");
-    if let Some(byte) = longer.get_mut(34 * 8) {
+    if let Some(byte) = longer.get_mut(end) {
         *byte = 1;
     }
     let (fine, said) = answer(&longer)?;

@@ -1,7 +1,7 @@
 //! What a call asks for beyond the layer of 2017, owned: the options of a case, and the past that it
 //! goes on from.
 
-use mha::{Alibi, Attention, Causal, Options, Rope, ScoresAt, Window};
+use mha::{Alibi, Causal, Options, Rope, Window};
 
 use crate::call::{Call, Causality, Operation};
 
@@ -102,26 +102,11 @@ impl Call {
         family.past.is_some() || family.present || (bare && family.rope.is_some())
     }
 
-    /// The first key of the format that the [`wire`](crate::wire) protocol has no words for.
+    /// Elements of the keys and of the values that a cache holds in the end.
     #[must_use]
-    pub fn beyond_the_wire(&self) -> Option<&'static str> {
-        let Attention { heads, kv_heads, .. } = self.attention();
-        let family = &self.family;
-        [
-            ("kind", matches!(self.operation, Operation::Rotate(_))),
-            ("kv_heads", heads != kv_heads),
-            ("window", family.window != Window::default()),
-            ("softcap", family.softcap.is_some()),
-            ("alibi", family.alibi.is_some()),
-            ("rope", family.rope.is_some()),
-            ("sinks", family.sinks.is_some()),
-            ("kv_lens", family.lens.is_some()),
-            ("past_k", family.past.is_some()),
-            ("present_k", family.present),
-            ("causal_offset", family.offset.is_some()),
-            ("scores_at", self.scores == Some(ScoresAt::Capped)),
-        ]
-        .into_iter()
-        .find_map(|(key, beyond)| beyond.then_some(key))
+    pub fn present_lens(&self) -> [usize; 2] {
+        let attention = self.attention();
+        let positions = self.shape.batch * (self.past_len() + self.shape.kv_len);
+        [positions * attention.key_features(), positions * attention.value_features()]
     }
 }

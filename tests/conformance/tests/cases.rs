@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mha::Isa;
-use mha_conformance::{Answer, Case, Door, Rust, Scratch, files};
+use mha_conformance::{Answer, Case, Door, Rust, Scratch, files, wire};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
@@ -76,18 +76,19 @@ fn kernels_of_one_family_agree_bit_for_bit() {
     }
 }
 
-/// The doors in other processes get what they always got; what they cannot be told, they are not
-/// asked.
+/// What the doors in other processes got before there was the family, they get still: nothing of a
+/// plain case stands in the words that came later, and something of every case of the family does.
 #[test]
-fn the_wire_carries_the_layer_and_refuses_the_family() {
+fn plain_cases_need_the_plain_words_alone() {
+    let beyond = |path: &Path| {
+        let request = wire::request(&Case::read(path).unwrap().call);
+        let later = request.as_chunks::<8>().0[2..][..wire::WORDS].iter().skip(wire::PLAIN_WORDS);
+        later.into_iter().any(|word| u64::from_le_bytes(*word) != 0)
+    };
     for path in files(&folder("cases")).unwrap() {
-        assert_eq!(Case::read(&path).unwrap().call.beyond_the_wire(), None, "{}", path.display());
+        assert!(!beyond(&path), "{}", path.display());
     }
-    let mut refused = std::collections::BTreeSet::new();
-    for path in files(&folder("cases_family")).unwrap() {
-        refused.extend(Case::read(&path).unwrap().call.beyond_the_wire());
-    }
-    let keys =
-        ["alibi", "kind", "kv_heads", "kv_lens", "past_k", "rope", "sinks", "softcap", "window"];
-    assert_eq!(refused.into_iter().collect::<Vec<_>>(), keys);
+    let family = files(&folder("cases_family")).unwrap();
+    let many = family.iter().filter(|path| beyond(path)).count();
+    assert!(many > family.len() / 2, "only {many} of {} cases", family.len());
 }
