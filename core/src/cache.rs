@@ -6,15 +6,14 @@
 //! Positions are absolute in both, so windows, ALiBi and rotation stay right however often a ring has
 //! gone round.
 
-use core::ops::Range;
-
 use crate::dims::{Attention, MAX_ELEMENTS, Shape};
 use crate::error::{Argument, Error};
 use crate::options::{Options, Rules};
 use crate::plan::exact;
 use crate::softmax::BLOCK;
-use crate::store::{Store, StoreMut, Turn};
+use crate::store::StoreMut;
 use crate::transform::{Features, Side, transform, transforms};
+use crate::view::{CacheView, Frame, ReadCache, sealed};
 
 /// How a cache is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +66,7 @@ impl CacheConfig {
         self.batch.saturating_mul(self.capacity).saturating_mul(attention.value_features())
     }
 
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let wrong = Err(Error::Value { argument: Argument::Cache });
         match self.ring {
             Some(pinned)
@@ -118,11 +117,9 @@ pub struct CacheState {
 /// ```
 #[derive(Debug)]
 pub struct Cache<'c> {
-    config: CacheConfig,
-    attention: Attention,
+    frame: Frame,
     keys: &'c mut [f32],
     values: &'c mut [f32],
-    state: CacheState,
 }
 
 impl<'c> Cache<'c> {
@@ -153,57 +150,45 @@ impl<'c> Cache<'c> {
         values: &'c mut [f32],
         state: CacheState,
     ) -> Result<Self, Error> {
-        attention.check()?;
-        config.check()?;
-        exact(Argument::Cache, keys.len(), config.keys_len(attention))?;
-        exact(Argument::Cache, values.len(), config.values_len(attention))?;
-        let cache = Self { config, attention: *attention, keys, values, state };
-        let pinned = cache.pinned();
-        let held = state.len.saturating_sub(state.oldest) <= config.capacity - pinned;
-        if !held || state.oldest < pinned || state.len > MAX_ELEMENTS {
-            return Err(Error::Range {
-                argument: Argument::Cache,
-                len: config.capacity,
-                end: state.len,
-            });
-        }
-        Ok(cache)
+        let frame = Frame { config, attention: *attention, state };
+        frame.check(keys.len(), values.len())?;
+        Ok(Self { frame, keys, values })
     }
 
     /// Positions appended so far, less those rolled back; a ring counts on past its capacity.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.state.len
+        self.frame.state.len
     }
 
     /// Whether nothing has been appended.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.state.len == 0
+        self.frame.state.len == 0
     }
 
     /// How it was built.
     #[must_use]
     pub const fn config(&self) -> &CacheConfig {
-        &self.config
+        &self.frame.config
     }
 
     /// What to save beside the slices.
     #[must_use]
     pub const fn state(&self) -> CacheState {
-        self.state
+        self.frame.state
     }
 
     /// Positions that can still be attended to, in the order in which scores list them: the pinned
     /// ones and those from [`CacheState::oldest`] on.
     #[must_use]
     pub fn stored(&self) -> usize {
-        self.state.len - self.gone().len()
+        self.frame.stored()
     }
 
     /// Forgets everything.
     pub fn reset(&mut self) {
-        self.state = CacheState { len: 0, oldest: self.pinned() };
+        self.frame.state = CacheState { len: 0, oldest: self.frame.pinned() };
     }
 
     /// Forgets the positions from `len` on, as when a speculation failed.
@@ -212,12 +197,13 @@ impl<'c> Cache<'c> {
     /// [`Error::Range`] where there are not as many positions, or a ring has overwritten what would
     /// come before.
     pub fn rollback(&mut self, len: usize) -> Result<(), Error> {
-        let overwritten = !self.gone().is_empty() && len < self.state.oldest;
-        if len > self.state.len || overwritten {
-            let here = self.state.len;
-            return Err(Error::Range { argument: Argument::Cache, len: here, end: len });
+        let gone = self.frame.gone();
+        let state = &mut self.frame.state;
+        let overwritten = !gone.is_empty() && len < state.oldest;
+        if len > state.len || overwritten {
+            return Err(Error::Range { argument: Argument::Cache, len: state.len, end: len });
         }
-        self.state.len = len;
+        state.len = len;
         Ok(())
     }
 
@@ -228,12 +214,12 @@ impl<'c> Cache<'c> {
     /// # Errors
     /// [`Error::Length`] naming `k` or `v`, [`Error::CacheFull`]. Nothing has been written then.
     pub fn append<R: Rules>(&mut self, k: &[f32], v: &[f32], rules: R) -> Result<(), Error> {
-        let (features, width) = (self.attention.key_features(), self.attention.value_features());
-        let (batches, heads, d) =
-            (self.config.batch, self.attention.kv_heads, self.attention.head_qk());
+        let Frame { config, attention, .. } = self.frame;
+        let (features, width) = (attention.key_features(), attention.value_features());
+        let (batches, heads, d) = (config.batch, attention.kv_heads, attention.head_qk());
         let n = positions(k.len(), batches, features)?;
         exact(Argument::V, v.len(), (batches * n).saturating_mul(width))?;
-        check_keys(rules, &self.attention, batches, n)?;
+        check_keys(rules, &attention, batches, n)?;
         let first = self.grow(n)?;
         let mut store = self.store_mut();
         for row in 0..batches * n {
@@ -258,83 +244,49 @@ impl<'c> Cache<'c> {
 
     /// Makes room for `n` positions and counts them; the first one's position.
     pub(crate) fn grow(&mut self, n: usize) -> Result<usize, Error> {
-        let first = self.state.len;
-        let needed = first.saturating_add(n);
-        let capacity = self.config.capacity;
-        let turn = capacity - self.pinned();
-        let fits = match self.config.ring {
+        let Frame { config: CacheConfig { capacity, ring, .. }, state, .. } = self.frame;
+        let (first, needed) = (state.len, state.len.saturating_add(n));
+        let turn = capacity - self.frame.pinned();
+        let fits = match ring {
             None => needed <= capacity,
             Some(_) => n <= turn && needed <= MAX_ELEMENTS,
         };
         if !fits {
             return Err(Error::CacheFull { capacity, needed });
         }
-        self.state.len = needed;
-        self.state.oldest = self.state.oldest.max(needed.saturating_sub(turn));
+        // What a linear cache holds, it never overwrites: its oldest stays 0.
+        let oldest = state.oldest.max(needed.saturating_sub(turn));
+        self.frame.state = CacheState { len: needed, oldest };
         Ok(first)
-    }
-
-    /// Where positions are overwritten; 0 for a linear cache.
-    const fn pinned(&self) -> usize {
-        match self.config.ring {
-            Some(pinned) => pinned,
-            None => 0,
-        }
-    }
-
-    /// Positions that have been overwritten.
-    pub(crate) fn gone(&self) -> Range<usize> {
-        match self.config.ring {
-            Some(pinned) => pinned.min(self.state.len)..self.state.oldest.min(self.state.len),
-            None => 0..0,
-        }
     }
 
     /// Checks that attention of these sizes can use it.
     pub(crate) fn check_fits(&self, attention: &Attention) -> Result<(), Error> {
-        let widths = |a: &Attention| (a.kv_heads, a.head_qk(), a.head_v());
-        if widths(attention) == widths(&self.attention) {
-            Ok(())
-        } else {
-            Err(Error::Value { argument: Argument::Cache })
-        }
-    }
-
-    fn turn(&self) -> Turn {
-        match self.config.ring {
-            Some(pinned) => Turn { pinned, len: self.config.capacity - pinned },
-            None => Turn::NONE,
-        }
+        self.frame.check_fits(attention)
     }
 
     /// All that it holds, to be filled.
     pub(crate) fn store_mut(&mut self) -> StoreMut<'_> {
+        let Self { frame, keys, values } = self;
         StoreMut {
-            key_features: self.attention.key_features(),
-            value_features: self.attention.value_features(),
-            keys_len: self.keys.len().checked_div(self.config.batch).unwrap_or(0),
-            values_len: self.values.len().checked_div(self.config.batch).unwrap_or(0),
-            turn: self.turn(),
-            keys: self.keys,
-            values: self.values,
-        }
-    }
-
-    /// One sequence's keys and values.
-    pub(crate) fn store(&self, batch: usize) -> Store<'_> {
-        let keys = self.keys.len().checked_div(self.config.batch).unwrap_or(0);
-        let values = self.values.len().checked_div(self.config.batch).unwrap_or(0);
-        Store {
-            keys: self.keys.get(batch * keys..(batch + 1) * keys).unwrap_or(&[]),
-            values: self.values.get(batch * values..(batch + 1) * values).unwrap_or(&[]),
-            key_features: self.attention.key_features(),
-            value_features: self.attention.value_features(),
-            first_head: 0,
-            turn: self.turn(),
-            kv_len: self.state.len,
+            key_features: frame.attention.key_features(),
+            value_features: frame.attention.value_features(),
+            keys_len: frame.part(keys.len(), 0).end,
+            values_len: frame.part(values.len(), 0).end,
+            turn: frame.turn(),
+            keys,
+            values,
         }
     }
 }
+
+impl ReadCache for Cache<'_> {
+    fn view(&self) -> CacheView<'_> {
+        CacheView { frame: self.frame, keys: self.keys, values: self.values }
+    }
+}
+
+impl sealed::Sealed for Cache<'_> {}
 
 /// Checks the options that matter to keys on their way into a cache; lengths, segments and the like
 /// belong to the attending.

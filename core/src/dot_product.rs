@@ -1,6 +1,5 @@
 //! Attention without projections: queries, keys and values enter as they are.
 
-use crate::cache::Cache;
 use crate::call::{Inputs, Outputs};
 use crate::dims::{Attention, Shape};
 use crate::error::{Argument, Error};
@@ -12,6 +11,7 @@ use crate::scores::AllScores;
 use crate::softmax::query_scale;
 use crate::store::{Head, Turn};
 use crate::transform::{Features, Side, transform, transforms};
+use crate::view::{CacheView, ReadCache};
 use crate::visible::Queries;
 
 /// Attention of queries over keys and values that are projected already: NNlib's
@@ -68,13 +68,14 @@ pub fn dot_product_attention<R: Rules>(
 pub fn dot_product_attention_cached<R: Rules>(
     attention: Attention,
     isa: Isa,
-    cache: &Cache<'_>,
+    cache: &impl ReadCache,
     q_len: usize,
     inputs: Inputs<'_, R>,
     outputs: Outputs<'_>,
     scratch: &mut [f32],
 ) -> Result<(), Error> {
     attention.check()?;
+    let cache = cache.view();
     cache.check_fits(&attention)?;
     let none = Options::new();
     let inputs = inputs.options(inputs.rules.options().unwrap_or(&none));
@@ -164,7 +165,7 @@ fn run<R: Rules>(
 }
 
 /// A checked call.
-struct DotProduct<'a, 'c, R> {
+struct DotProduct<'a, R> {
     attention: Attention,
     shape: Shape,
     inputs: Inputs<'a, R>,
@@ -172,10 +173,10 @@ struct DotProduct<'a, 'c, R> {
     plan: Plan,
     parts: Parts<'a>,
     /// Where keys and values are, if not among the inputs.
-    cache: Option<&'a Cache<'c>>,
+    cache: Option<CacheView<'a>>,
 }
 
-impl<R: Rules> Task for DotProduct<'_, '_, R> {
+impl<R: Rules> Task for DotProduct<'_, R> {
     type Output = ();
 
     fn run<K: Kernel>(self) {
@@ -186,14 +187,14 @@ impl<R: Rules> Task for DotProduct<'_, '_, R> {
         let (key_features, value_features) = (attention.key_features(), attention.value_features());
         let Shape { q_len, kv_len, .. } = shape;
         let scale = query_scale(attention.scale, d);
-        let gone = cache.map_or(0..0, Cache::gone);
+        let gone = cache.as_ref().map_or(0..0, CacheView::gone);
         let natural = match cache {
             Some(_) => (kv_len as isize).saturating_sub_unsigned(q_len),
             None => 0,
         };
         let options = inputs.rules.options();
         let transformed = options.filter(|options| transforms(options));
-        let columns = cache.map_or(kv_len, Cache::stored);
+        let columns = cache.as_ref().map_or(kv_len, CacheView::stored);
         let Outputs { y, scores, scores_at } = outputs;
         let mut all_scores = AllScores::new(scores, scores_at, &inputs, heads, columns);
         let all_rows = 0..shape.queries();

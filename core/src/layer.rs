@@ -10,6 +10,7 @@ use crate::kernel::Isa;
 use crate::options::{Options, Rules};
 use crate::plan::{Plan, Sizes, exact};
 use crate::select::Select;
+use crate::view::ReadCache;
 use crate::work::{Append, Attend, Call, Forward, New};
 
 /// Multi-head attention with its four projections: Flux's `MultiHeadAttention`.
@@ -179,12 +180,13 @@ impl<'w> MultiHeadAttention<'w> {
     /// sizes, [`Error::Conflict`] for scores of an earlier stage from a ring that has gone round.
     pub fn attend<R: Rules>(
         &self,
-        cache: &Cache<'_>,
+        cache: &impl ReadCache,
         q_len: usize,
         inputs: Inputs<'_, R>,
         outputs: Outputs<'_>,
         scratch: &mut [f32],
     ) -> Result<(), Error> {
+        let cache = cache.view();
         cache.check_fits(&self.config.attention)?;
         // A cache may be a ring, which the plain driver does not know.
         let none = Options::new();

@@ -86,6 +86,7 @@ mod select;
 mod softmax;
 mod store;
 mod transform;
+mod view;
 mod visible;
 mod work;
 
@@ -105,6 +106,7 @@ pub use options::{
     Alibi, Angles, Extra, Norm, NormKind, Options, Plain, Rope, Rules, Segments, Window,
 };
 pub use select::Select;
+pub use view::{CacheView, ReadCache};
 
 /// The examples of the README, run as tests.
 #[cfg(doctest)]

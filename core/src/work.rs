@@ -13,6 +13,7 @@ use crate::scores::AllScores;
 use crate::softmax::{BLOCK, query_scale};
 use crate::store::{Store, StoreMut, Turn};
 use crate::transform::{Features, Side, transform, transforms};
+use crate::view::CacheView;
 use crate::visible::Queries;
 
 /// What all the work of a call has in common, checked.
@@ -100,15 +101,15 @@ impl<R: Rules> Task for Forward<'_, R> {
 }
 
 /// Attends over a cache.
-pub(crate) struct Attend<'a, 'c, R> {
+pub(crate) struct Attend<'a, R> {
     pub(crate) call: Call<'a, R>,
-    pub(crate) cache: &'a Cache<'c>,
+    pub(crate) cache: CacheView<'a>,
     pub(crate) outputs: Outputs<'a>,
     pub(crate) plan: Plan,
     pub(crate) parts: Parts<'a>,
 }
 
-impl<R: Rules> Task for Attend<'_, '_, R> {
+impl<R: Rules> Task for Attend<'_, R> {
     type Output = ();
 
     fn run<K: Kernel>(self) {

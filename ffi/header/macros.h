@@ -30,10 +30,11 @@
 
 /// Initialises `mha_config`: one width for everything, split over `heads`, weights in [in][out] order,
 /// the usual scale.
-#define MHA_CONFIG(n, heads) { MHA_DIMS(n), (heads), MHA_WEIGHT_ORDER_IN_OUT, 0, 0.0f }
+#define MHA_CONFIG(n, heads) { MHA_DIMS(n), (heads), MHA_WEIGHT_ORDER_IN_OUT, 0, 0.0f, 0 }
 
-/// Initialises `mha_causal`: query i may attend to keys 0 to i.
-#define MHA_CAUSAL { MHA_CAUSAL_MODE_OFFSET, 0, NULL, 0 }
+/// Initialises `mha_causal`: query i may attend to keys 0 to i; with a cache, to all positions up to
+/// its own.
+#define MHA_CAUSAL { MHA_CAUSAL_MODE_NATURAL, 0, NULL, 0 }
 
 /* Whether the library is one for bare metal, whose tiles are smaller. Told from the absence of an
    operating system's macros; define it as 0 or 1 where that is wrong. A wrong guess costs memory or
@@ -67,15 +68,17 @@
 #define MHA_HEAD_(width, heads) (MHA_SIZE_(width) / MHA_SIZE_(heads))
 #define MHA_WIDEST_(qk, v, heads) \
     MHA_MAX_(MHA_MAX_(MHA_HEAD_(qk, heads), MHA_HEAD_(v, heads)), MHA_SIZE_(1))
-#define MHA_GROUP_(qk, v, heads) \
+#define MHA_GROUP_(qk, v, heads, kv_heads) \
     MHA_MAX_(MHA_SIZE_(1), \
-             MHA_MIN_(MHA_PLAN_FEATURES_ / MHA_WIDEST_(qk, v, heads), MHA_SIZE_(heads)))
+             MHA_MIN_(MHA_PLAN_FEATURES_ / MHA_WIDEST_(qk, v, heads), MHA_SIZE_(kv_heads)))
+#define MHA_BLOCKS_(positions) \
+    ((MHA_SIZE_(positions) + (MHA_PLAN_BLOCK_ - 1)) / MHA_PLAN_BLOCK_ * MHA_PLAN_BLOCK_)
 #define MHA_KEPT_(qk, v, heads, kv_len) \
-    ((MHA_SIZE_(kv_len) + (MHA_PLAN_BLOCK_ - 1)) / MHA_PLAN_BLOCK_ * MHA_PLAN_BLOCK_ * \
-         MHA_HEAD_(qk, heads) + \
-     MHA_SIZE_(kv_len) * MHA_HEAD_(v, heads))
+    (MHA_BLOCKS_(kv_len) * MHA_HEAD_(qk, heads) + MHA_SIZE_(kv_len) * MHA_HEAD_(v, heads))
 #define MHA_QUERIES_(qk, v, heads, queries) \
     ((queries) * (MHA_HEAD_(qk, heads) + MHA_HEAD_(v, heads)))
+#define MHA_SHARED_(qk, v, heads, kv_heads, queries) \
+    (MHA_SIZE_(heads) / MHA_SIZE_(kv_heads) * MHA_QUERIES_(qk, v, heads, queries))
 #define MHA_TILE_(rows, keys) ((rows) * MHA_SIZE_((keys) + MHA_PLAN_BLOCK_ + 2))
 
 /// Floats of scratch for full speed on `mha_forward`, a constant expression: `mha_scratch_len` for a
@@ -85,10 +88,12 @@
 /// Floats of scratch for full speed on `mha_forward`, a constant expression: `mha_scratch_len` for a
 /// layer with `dims.qk` and `dims.v`. The other widths do not matter.
 #define MHA_SCRATCH_LEN_DIMS(qk, v, heads, q_len, kv_len) \
-    (MHA_GROUP_(qk, v, heads) * \
-         (MHA_KEPT_(qk, v, heads, kv_len) + \
-          MHA_QUERIES_(qk, v, heads, MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_QUERIES_))) + \
-     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_PLAN_KEYS_))
+    MHA_SCRATCH_LEN_GROUPED(qk, v, heads, heads, q_len, kv_len)
+
+/// The same for a layer with `kv_heads` key/value heads.
+#define MHA_SCRATCH_LEN_GROUPED(qk, v, heads, kv_heads, q_len, kv_len) \
+    (MHA_GROUP_(qk, v, heads, kv_heads) * MHA_KEPT_(qk, v, heads, kv_len) + \
+     MHA_CACHED_SCRATCH_LEN(qk, v, heads, kv_heads, q_len))
 
 /// The least floats of scratch for `mha_forward`, a constant expression: `mha_min_scratch_len` for a
 /// layer with one width `n`.
@@ -97,8 +102,31 @@
 /// The least floats of scratch for `mha_forward`, a constant expression: `mha_min_scratch_len` for a
 /// layer with `dims.qk` and `dims.v`.
 #define MHA_MIN_SCRATCH_LEN_DIMS(qk, v, heads, kv_len) \
-    (MHA_KEPT_(qk, v, heads, kv_len) + MHA_QUERIES_(qk, v, heads, 1) + \
-     MHA_TILE_(1, MHA_PLAN_BLOCK_))
+    MHA_MIN_SCRATCH_LEN_GROUPED(qk, v, heads, heads, kv_len)
+
+/// The same for a layer with `kv_heads` key/value heads.
+#define MHA_MIN_SCRATCH_LEN_GROUPED(qk, v, heads, kv_heads, kv_len) \
+    (MHA_KEPT_(qk, v, heads, kv_len) + MHA_MIN_CACHED_SCRATCH_LEN(qk, v, heads, kv_heads))
+
+/// Floats of scratch for full speed on `mha_attend`, a constant expression: `mha_cached_scratch_len`.
+/// It does not depend on the cache's capacity.
+#define MHA_CACHED_SCRATCH_LEN(qk, v, heads, kv_heads, q_len) \
+    (MHA_GROUP_(qk, v, heads, kv_heads) * \
+         MHA_SHARED_(qk, v, heads, kv_heads, MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_QUERIES_)) + \
+     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_PLAN_KEYS_))
+
+/// The least floats of scratch for `mha_attend`, a constant expression:
+/// `mha_min_cached_scratch_len`.
+#define MHA_MIN_CACHED_SCRATCH_LEN(qk, v, heads, kv_heads) \
+    (MHA_SHARED_(qk, v, heads, kv_heads, 1) + MHA_TILE_(1, MHA_PLAN_BLOCK_))
+
+/// Floats of the keys of a cache, a constant expression: `mha_cache_keys_len`.
+#define MHA_CACHE_KEYS_LEN(qk, heads, kv_heads, batch, capacity) \
+    (MHA_SIZE_(batch) * MHA_BLOCKS_(capacity) * (MHA_SIZE_(kv_heads) * MHA_HEAD_(qk, heads)))
+
+/// Floats of the values of a cache, a constant expression: `mha_cache_values_len`.
+#define MHA_CACHE_VALUES_LEN(v, heads, kv_heads, batch, capacity) \
+    (MHA_SIZE_(batch) * MHA_SIZE_(capacity) * (MHA_SIZE_(kv_heads) * MHA_HEAD_(v, heads)))
 
 /// Floats of scratch for full speed on `mha_dot_product_attention`, a constant expression:
 /// `mha_attention_scratch_len`.

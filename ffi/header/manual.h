@@ -59,6 +59,13 @@
    with kv_len, not with q_len * kv_len. Less works, more slowly and with the same bits, down to
    MHA_MIN_SCRATCH_LEN. What scratch holds before or after a call does not matter.
 
+   BEYOND THE PLAIN LAYER: functions that take `options` have what attention has learned since 2017:
+   windows, lengths, softcap, ALiBi, rotary positions, sinks, normalised heads, documents, scores of one
+   head or of some queries. config.kv_heads groups heads. mha_append and mha_attend go on from call
+   to call over a mha_cache, linear or a ring, in your arrays; mha_forward_packed takes sequences of
+   different lengths without padding; mha_merge joins results over pieces. Options are data, a NULL is
+   none. A program that calls none of these functions does not contain their code.
+
    ERRORS: a status is zero, or kind | argument << 8. When it is not zero, nothing has been written.
    What is checked: every pointer for NULL and alignment, every length, every buffer that is written
    for overlap with every other one. What cannot be checked: that a pointer is good for its length.

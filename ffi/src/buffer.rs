@@ -91,11 +91,11 @@ fn fits(address: usize, len: usize, size: usize, argument: A) -> Result<(), Faul
 
 /// The buffers that a call writes. Everything that it reads must lie apart from them: in Rust the
 /// borrow checker sees to that, here this does, before any slice is made.
-pub(crate) struct Written([(Range<usize>, A); 3]);
+pub(crate) struct Written([(Range<usize>, A); 4]);
 
 impl Written {
     /// For a call that writes nothing.
-    pub(crate) const NOTHING: Self = Self([const { (0..0, A::None) }; 3]);
+    pub(crate) const NOTHING: Self = Self([const { (0..0, A::None) }; 4]);
 
     /// Checks that the buffers lie apart from each other; of two that do not, the later is at fault.
     pub(crate) fn new(
@@ -103,18 +103,41 @@ impl Written {
         scores: &Buffer<f32>,
         scratch: &Buffer<f32>,
     ) -> Result<Self, Fault> {
-        let mut written = Self::NOTHING;
-        let all = [(y, A::Y), (scores, A::Scores), (scratch, A::Scratch)];
-        for (place, (buffer, argument)) in all.into_iter().enumerate() {
-            let addresses = buffer.addresses();
-            if written.overlapping(&addresses).is_some() {
-                return Err(Fault::new(K::Overlap, argument));
-            }
-            if let Some(entry) = written.0.get_mut(place) {
-                *entry = (addresses, argument);
-            }
+        Self::NOTHING.and(y, A::Y)?.and(scores, A::Scores)?.and(scratch, A::Scratch)
+    }
+
+    /// Adds a buffer, of four at most, that must lie apart from those before it.
+    pub(crate) fn and<T>(self, buffer: &Buffer<T>, argument: A) -> Result<Self, Fault> {
+        self.with(buffer.addresses(), argument)
+    }
+
+    #[inline(never)]
+    fn with(mut self, addresses: Range<usize>, argument: A) -> Result<Self, Fault> {
+        if self.overlapping(&addresses).is_some() {
+            return Err(Fault::new(K::Overlap, argument));
         }
-        Ok(written)
+        if let Some(free) = self.0.iter_mut().find(|(taken, _)| taken.is_empty()) {
+            *free = (addresses, argument);
+        }
+        Ok(self)
+    }
+
+    /// A slice that is read, apart from everything that is written.
+    ///
+    /// # Safety
+    /// If the pointer passes the checks, `len` elements are there, and nobody writes them during
+    /// `'a`.
+    // Once for all buffers of a call: inlined, it would be half of this library's flash.
+    #[inline(never)]
+    pub(crate) unsafe fn read<'a, T>(
+        &self,
+        data: *const T,
+        len: usize,
+        argument: A,
+    ) -> Result<&'a [T], Fault> {
+        let buffer = self.apart(Buffer::new(data, len, argument)?)?;
+        // SAFETY: the caller's promise.
+        Ok(unsafe { buffer.slice() })
     }
 
     /// Passes a buffer that is read through; an error names the one that would be written over it.

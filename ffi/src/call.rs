@@ -2,10 +2,10 @@
 
 use core::ops::Range;
 
-use mha::{Attention, Weights};
+use mha::{Attention, Inputs, Outputs, Shape, Weights};
 
 use crate::buffer::{Buffer, Written};
-use crate::convert::{Values, read};
+use crate::convert::{OutputBuffers, Values, read};
 use crate::isa::isa;
 use crate::status::{Fault, mha_argument as A, mha_kind as K, mha_status, status};
 use crate::types::*;
@@ -188,6 +188,66 @@ pub unsafe extern "C" fn mha_forward_rows(
     status(unsafe { forward(layer, shape, rows, inputs, outputs, scratch, scratch_len) })
 }
 
+/// What the calls with inputs, outputs and scratch have in common, checked; no slice to be written
+/// exists before [`Open::written_to`].
+pub(crate) struct Open<'a> {
+    inputs: &'a mha_inputs,
+    outputs: OutputBuffers,
+    scratch: Buffer<f32>,
+    pub(crate) written: Written,
+}
+
+impl<'a> Open<'a> {
+    /// Checks the structs' pointers and what is written.
+    ///
+    /// # Safety
+    /// The structs are there where their pointers pass the checks, and nobody writes to them during
+    /// `'a`.
+    #[inline(always)]
+    pub(crate) unsafe fn new(
+        inputs: *const mha_inputs,
+        outputs: *const mha_outputs,
+        scratch: *mut f32,
+        scratch_len: usize,
+        lse: Option<&Buffer<f32>>,
+    ) -> Result<Self, Fault> {
+        // SAFETY: the caller's promise.
+        let (inputs, outputs) = unsafe { (read(inputs, A::Inputs)?, read(outputs, A::Outputs)?) };
+        let outputs = outputs.buffers()?;
+        let scratch = Buffer::new(scratch, scratch_len, A::Scratch)?;
+        let mut written = Written::new(&outputs.y, &outputs.scores, &scratch)?;
+        if let Some(lse) = lse {
+            written = written.and(lse, A::Lse)?;
+        }
+        Ok(Self { inputs, outputs, scratch, written })
+    }
+
+    /// The crate's inputs.
+    ///
+    /// # Safety
+    /// That of [`mha_inputs::get`].
+    #[inline(always)]
+    pub(crate) unsafe fn inputs<'i>(
+        &self,
+        shape: Shape,
+        heads: usize,
+        values: Values,
+    ) -> Result<Inputs<'i>, Fault> {
+        // SAFETY: the caller's promise.
+        unsafe { self.inputs.get(shape, heads, values, &self.written) }
+    }
+
+    /// The crate's outputs, and scratch.
+    ///
+    /// # Safety
+    /// They are as long as they say, and nobody else touches them during `'o`.
+    #[inline(always)]
+    pub(crate) unsafe fn written_to<'o>(self) -> (Outputs<'o>, &'o mut [f32]) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.outputs.get(), self.scratch.slice_mut()) }
+    }
+}
+
 /// A layer, whole or some rows.
 ///
 /// # Safety
@@ -204,19 +264,14 @@ unsafe fn forward(
 ) -> Result<(), Fault> {
     // SAFETY: the caller's promise, in every block below. Slices to be written are made last, when
     // nothing else can fail and all of them have been found to lie apart from what is read.
-    let (layer, inputs, outputs) =
-        unsafe { (read(layer, A::Layer)?, read(inputs, A::Inputs)?, read(outputs, A::Outputs)?) };
-    let shape = shape.get();
-    let outputs = outputs.buffers()?;
-    let scratch = Buffer::new(scratch, scratch_len, A::Scratch)?;
-    let written = Written::new(&outputs.y, &outputs.scores, &scratch)?;
+    let open = unsafe { Open::new(inputs, outputs, scratch, scratch_len, None)? };
     // SAFETY: as above.
-    let layer = unsafe { layer.get(&written)? };
-    let heads = layer.config().attention.heads;
+    let layer = unsafe { read(layer, A::Layer)?.get(&open.written)? };
+    let (shape, heads) = (shape.get(), layer.config().attention.heads);
     // SAFETY: as above.
-    let inputs = unsafe { inputs.get(shape, heads, Values::Read, &written)? };
+    let inputs = unsafe { open.inputs(shape, heads, Values::Read)? };
     // SAFETY: as above.
-    let (outputs, scratch) = unsafe { (outputs.get(), scratch.slice_mut()) };
+    let (outputs, scratch) = unsafe { open.written_to() };
     match rows {
         None => layer.forward(shape, inputs, outputs, scratch)?,
         Some(rows) => layer.forward_rows(shape, rows, inputs, outputs, scratch)?,
@@ -257,18 +312,14 @@ pub unsafe extern "C" fn mha_dot_product_attention(
     let attend = || {
         // SAFETY: this function's contract, in every block below; slices to be written are made
         // last.
-        let (attention, inputs, outputs) = unsafe {
-            let attention = read(attention, A::Attention)?;
-            (attention, read(inputs, A::Inputs)?, read(outputs, A::Outputs)?)
-        };
-        let (attention, shape, isa) = (attention.get(), shape.get(), self::isa(isa)?);
-        let outputs = outputs.buffers()?;
-        let scratch = Buffer::new(scratch, scratch_len, A::Scratch)?;
-        let written = Written::new(&outputs.y, &outputs.scores, &scratch)?;
+        let attention = unsafe { read(attention, A::Attention)?.get() };
+        let (shape, isa) = (shape.get(), self::isa(isa)?);
         // SAFETY: as above.
-        let inputs = unsafe { inputs.get(shape, attention.heads, Values::Read, &written)? };
+        let open = unsafe { Open::new(inputs, outputs, scratch, scratch_len, None)? };
         // SAFETY: as above.
-        let (outputs, scratch) = unsafe { (outputs.get(), scratch.slice_mut()) };
+        let inputs = unsafe { open.inputs(shape, attention.heads, Values::Read)? };
+        // SAFETY: as above.
+        let (outputs, scratch) = unsafe { open.written_to() };
         Ok(mha::dot_product_attention(attention, isa, shape, inputs, outputs, scratch)?)
     };
     status(attend())

@@ -1,14 +1,17 @@
 //! How each struct becomes its twin in Rust: checked, and not a byte of it kept.
 
 use mha::{
-    Attention, Broadcast, Causal, Config, Dims, Dropout, Inputs, Mask, MultiHeadAttention, Outputs,
+    Attention, Broadcast, Config, Dims, Dropout, Inputs, Mask, MultiHeadAttention, Outputs,
     ScoresAt, Shape, WeightOrder, Weights,
 };
+
+mod options;
 
 use crate::buffer::{Buffer, Written, check};
 use crate::isa::isa;
 use crate::status::{Fault, mha_argument as A, mha_kind as K};
 use crate::types::*;
+pub(crate) use options::Given;
 
 /// The struct that a pointer points to.
 ///
@@ -36,6 +39,7 @@ impl mha_config {
     pub(crate) fn sizes(&self) -> Config {
         let mha_dims { q_in, k_in, v_in, qk, v, out } = self.dims;
         let config = Config::new(Dims { q_in, k_in, v_in, qk, v, out }).heads(self.heads);
+        let config = if self.kv_heads == 0 { config } else { config.kv_heads(self.kv_heads) };
         if self.has_scale == 0 { config } else { config.scale(self.scale) }
     }
 }
@@ -44,6 +48,8 @@ impl mha_attention {
     /// The crate's attention, unchecked.
     pub(crate) fn get(&self) -> Attention {
         let attention = Attention::new(self.heads, self.qk, self.v);
+        let attention =
+            if self.kv_heads == 0 { attention } else { attention.kv_heads(self.kv_heads) };
         if self.has_scale == 0 { attention } else { attention.scale(self.scale) }
     }
 }
@@ -56,7 +62,7 @@ impl mha_shape {
 
 impl mha_slice {
     /// Whether the caller left it out.
-    fn is_absent(&self) -> bool {
+    pub(crate) fn is_absent(&self) -> bool {
         self.data.is_null() && self.len == 0
     }
 
@@ -64,16 +70,35 @@ impl mha_slice {
     ///
     /// # Safety
     /// If the pointer passes the checks, `len` floats are there, and nobody writes them during `'a`.
-    // Once for all buffers of a call: inlined, it would be half of this library's flash.
-    #[inline(never)]
-    unsafe fn get<'a>(&self, written: &Written, argument: A) -> Result<&'a [f32], Fault> {
-        let buffer = written.apart(Buffer::new(self.data, self.len, argument)?)?;
+    pub(crate) unsafe fn get<'a>(
+        &self,
+        written: &Written,
+        argument: A,
+    ) -> Result<&'a [f32], Fault> {
         // SAFETY: the caller's promise.
-        Ok(unsafe { buffer.slice() })
+        unsafe { written.read(self.data, self.len, argument) }
+    }
+
+    /// The slice, if it was not left out.
+    ///
+    /// # Safety
+    /// That of [`mha_slice::get`].
+    unsafe fn optional<'a>(
+        &self,
+        written: &Written,
+        argument: A,
+    ) -> Result<Option<&'a [f32]>, Fault> {
+        // SAFETY: the caller's promise.
+        if self.is_absent() { Ok(None) } else { unsafe { self.get(written, argument).map(Some) } }
     }
 }
 
 impl mha_slice_mut {
+    /// Whether the caller left it out.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.data.is_null() && self.len == 0
+    }
+
     pub(crate) fn buffer(&self, argument: A) -> Result<Buffer<f32>, Fault> {
         Buffer::new(self.data, self.len, argument)
     }
@@ -108,21 +133,23 @@ impl mha_layer {
             wv: weight(&w.wv, config.wv_len(), A::Wv)?,
             wo: weight(&w.wo, config.wo_len(), A::Wo)?,
             bq: bias(&w.bq, config.dims.qk, A::Bq)?,
-            bk: bias(&w.bk, config.dims.qk, A::Bk)?,
-            bv: bias(&w.bv, config.dims.v, A::Bv)?,
+            bk: bias(&w.bk, config.attention.key_features(), A::Bk)?,
+            bv: bias(&w.bv, config.attention.value_features(), A::Bv)?,
             bo: bias(&w.bo, config.dims.out, A::Bo)?,
         };
         Ok(MultiHeadAttention::with_isa(config, weights, isa)?)
     }
 }
 
-/// Whether a call looks at the values.
+/// Which of the inputs a call looks at beside the queries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Values {
-    /// It does.
+    /// Keys and values.
     Read,
-    /// Scores alone are computed.
+    /// Keys: scores alone are computed.
     Ignored,
+    /// Neither: both lie in a cache.
+    Cached,
 }
 
 impl mha_inputs {
@@ -143,13 +170,15 @@ impl mha_inputs {
         let keys = shape.kv_len != 0;
         // SAFETY: the caller's promise, here and below.
         let q = unsafe { self.q.get(written, A::Q)? };
-        let k = if keys && self.k.is_absent() {
+        let k = if values == Values::Cached {
+            &[]
+        } else if keys && self.k.is_absent() {
             q
         } else {
             // SAFETY: as above.
             unsafe { self.k.get(written, A::K)? }
         };
-        let v = if values == Values::Ignored || keys && self.v.is_absent() {
+        let v = if values != Values::Read || keys && self.v.is_absent() {
             k
         } else {
             // SAFETY: as above.
@@ -165,22 +194,14 @@ impl mha_inputs {
         }
         let mask = &self.mask;
         if !(mask.data.is_null() && mask.len == 0) {
-            let data = written.apart(Buffer::new(mask.data, mask.len, A::Mask)?)?;
             // SAFETY: as above.
-            let data = unsafe { data.slice() };
-            inputs = inputs.mask(Mask::bytes(data, extents(mask.extents, sizes)));
+            let data = unsafe { written.read(mask.data, mask.len, A::Mask)? };
+            let bytes = Mask::bytes(data, extents(mask.extents, sizes));
+            inputs = inputs.mask(if mask.excluding == 0 { bytes } else { bytes.excluding() });
         }
-        let causal = &self.causal;
-        match causal.mode {
-            0 => {}
-            1 => inputs = inputs.causal_from(Causal::Offset(causal.offset)),
-            2 => {
-                let offsets = Buffer::new(causal.offsets, causal.offsets_len, A::Causal)?;
-                // SAFETY: as above.
-                let offsets = unsafe { written.apart(offsets)?.slice() };
-                inputs = inputs.causal_from(Causal::PerSequence(offsets));
-            }
-            _ => return Err(Fault::new(K::Value, A::Causal)),
+        // SAFETY: as above.
+        if let Some(causal) = unsafe { self.causal.get(written)? } {
+            inputs = inputs.causal_from(causal);
         }
         if self.dropout.p != 0.0 {
             inputs = inputs.dropout(Dropout::new(self.dropout.p, self.dropout.seed));
@@ -204,13 +225,14 @@ impl mha_outputs {
             0 => Ok(ScoresAt::Softmax),
             1 => Ok(ScoresAt::Logits),
             2 => Ok(ScoresAt::Masked),
+            3 => Ok(ScoresAt::Capped),
             _ => Err(Fault::new(K::Value, A::ScoresAt)),
         }
     }
 
     /// The buffers, checked but not yet slices.
     pub(crate) fn buffers(&self) -> Result<OutputBuffers, Fault> {
-        let wanted = !(self.scores.data.is_null() && self.scores.len == 0);
+        let wanted = !self.scores.is_absent();
         Ok(OutputBuffers {
             y: self.y.buffer(A::Y)?,
             scores: self.scores.buffer(A::Scores)?,

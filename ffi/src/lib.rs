@@ -16,8 +16,11 @@
 //! | `types` | the structs |
 //! | `convert` | how each struct becomes its twin in Rust |
 //! | `buffer` | pointer and length: null, alignment, overlap |
+//! | `options` | the structs of the attention family |
+//! | `cache` | keys and values between calls |
 //! | `isa` | the words that name instructions |
 //! | `call` | the layer and attention |
+//! | `family` | both with options, over caches, packed, merged |
 //! | `size` | lengths of buffers |
 //! | `init` | initialisers |
 
@@ -26,18 +29,24 @@
 #![allow(clippy::missing_safety_doc, reason = "the text above a function is its contract in C")]
 
 mod buffer;
+mod cache;
 mod call;
 mod convert;
+mod family;
 mod init;
 mod isa;
+mod options;
 mod size;
 mod status;
 mod types;
 mod version;
 
+pub use cache::*;
 pub use call::*;
+pub use family::*;
 pub use init::*;
 pub use isa::*;
+pub use options::*;
 pub use size::*;
 pub use status::*;
 pub use types::*;

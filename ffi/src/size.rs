@@ -1,6 +1,7 @@
 //! Lengths of buffers, computed by the functions that the calls use. The macros of the header are
 //! the same as constant expressions.
 
+use crate::cache::mha_cache_config;
 use crate::convert::read;
 use crate::status::mha_argument as A;
 use crate::types::*;
@@ -147,4 +148,77 @@ pub unsafe extern "C" fn mha_attention_scores_len(
     // SAFETY: a pointer that is not null points to a struct, by this function's contract.
     let attention = unsafe { read(attention, A::Attention) };
     attention.map_or(usize::MAX, |attention| attention.get().scores_len(shape.get()))
+}
+
+/// Floats of scratch for full speed on `mha_attend`, whatever the cache holds. More is no faster; less
+/// works, more slowly and with the same bits, down to `mha_min_cached_scratch_len`.
+/// `MHA_CACHED_SCRATCH_LEN` is the same as a constant expression.
+///
+/// @param config read during the call only.
+/// @param q_len queries of each sequence.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or config is NULL or misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mha_cached_scratch_len(config: *const mha_config, q_len: usize) -> usize {
+    // SAFETY: a pointer that is not null points to a struct, by this function's contract.
+    let config = unsafe { read(config, A::Config) };
+    config.map_or(usize::MAX, |config| config.sizes().cached_scratch_len(q_len))
+}
+
+/// The least floats of scratch with which `mha_attend` works, whatever the cache holds and however
+/// many queries there are. `MHA_MIN_CACHED_SCRATCH_LEN` is the same as a constant expression.
+///
+/// @param config read during the call only.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (config is NULL or misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mha_min_cached_scratch_len(config: *const mha_config) -> usize {
+    // SAFETY: a pointer that is not null points to a struct, by this function's contract.
+    let config = unsafe { read(config, A::Config) };
+    config.map_or(usize::MAX, |config| config.sizes().min_cached_scratch_len())
+}
+
+/// Floats of the keys of a cache: for each sequence, whole blocks of sixteen positions.
+/// `MHA_CACHE_KEYS_LEN` is the same as a constant expression.
+///
+/// @param attention read during the call only.
+/// @param cache read during the call only.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or a pointer is NULL or
+/// misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mha_cache_keys_len(
+    attention: *const mha_attention,
+    cache: *const mha_cache_config,
+) -> usize {
+    // SAFETY: a pointer that is not null points to a struct, by this function's contract.
+    let (attention, cache) = unsafe { (read(attention, A::Attention), read(cache, A::Cache)) };
+    let len = attention.and_then(|a| cache.map(|cache| cache.sizes().keys_len(&a.get())));
+    len.unwrap_or(usize::MAX)
+}
+
+/// Floats of the values of a cache. `MHA_CACHE_VALUES_LEN` is the same as a constant expression.
+///
+/// @param attention read during the call only.
+/// @param cache read during the call only.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or a pointer is NULL or
+/// misaligned).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mha_cache_values_len(
+    attention: *const mha_attention,
+    cache: *const mha_cache_config,
+) -> usize {
+    // SAFETY: a pointer that is not null points to a struct, by this function's contract.
+    let (attention, cache) = unsafe { (read(attention, A::Attention), read(cache, A::Cache)) };
+    let len = attention.and_then(|a| cache.map(|cache| cache.sizes().values_len(&a.get())));
+    len.unwrap_or(usize::MAX)
 }

@@ -51,6 +51,10 @@ pub struct mha_config {
     pub has_scale: u32,
     /// Factor on q * k^T, finite. (Flux's and NNlib's argument of that name is a denominator.)
     pub scale: f32,
+    /// Number of key/value heads; divides `heads`. Head h reads key/value head h / (heads /
+    /// kv_heads): grouped-query attention, 1 is multi-query attention. Keys are then projected to
+    /// kv_heads * qk / heads features, values to kv_heads * v / heads. Zero: as many as `heads`.
+    pub kv_heads: usize,
 }
 
 /// Floats that are read. Either both members are zero (there is no such buffer), or `data` points to
@@ -76,7 +80,8 @@ pub struct mha_slice_mut {
     pub len: usize,
 }
 
-/// The weights of a layer. They are borrowed and only read: they can stay in flash, and must live as
+/// The weights of a layer, in the shapes below; with grouped heads (`kv_heads`), qk and v stand for
+/// the features of keys and of values in wk, wv, bk and bv. They are borrowed and only read: they can stay in flash, and must live as
 /// long as the layer is used.
 ///
 /// A length of zero beside a pointer means that nobody counted: the length is then taken from the
@@ -132,6 +137,8 @@ pub struct mha_attention {
     pub has_scale: u32,
     /// Factor on q * k^T, finite.
     pub scale: f32,
+    /// Number of key/value heads, as in `mha_config`. Zero: as many as `heads`.
+    pub kv_heads: usize,
 }
 
 /// The lengths of one call. Any may be zero: an empty batch or no queries writes nothing; without
@@ -149,8 +156,7 @@ pub struct mha_shape {
 
 /// A boolean mask: which keys a query may attend to, with or without the causal rule. Zero: no mask.
 ///
-/// Nonzero attends, as in Flux and ONNX. (In PyTorch's `nn.MultiheadAttention` true means excluded:
-/// negate those.)
+/// Nonzero attends, as in Flux and ONNX, unless `excluding` says otherwise.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct mha_mask {
@@ -163,6 +169,9 @@ pub struct mha_mask {
     /// otherwise the axis's size. Zero stands for the axis's size. A mask of padded keys, say, is
     /// `{ 0, 1, 1, 0 }`, `[batch][kv_len]`.
     pub extents: [usize; 4],
+    /// Nonzero: the opposite sense, a nonzero byte is excluded, as in PyTorch's
+    /// `nn.MultiheadAttention` and in Burn.
+    pub excluding: u32,
 }
 
 /// A bias that is added to the logits, before the softmax. Zero: no bias.
@@ -190,6 +199,9 @@ pub enum mha_causal_mode {
     Offset = 1,
     /// An offset for each sequence of the batch.
     PerSequence = 2,
+    /// As it comes naturally: the first query is at the first key or, with a cache, the last query at
+    /// the last position.
+    Natural = 3,
 }
 
 /// The causal rule: query i may attend to key j when j <= i + offset. No array is needed for it, and
@@ -228,6 +240,7 @@ pub struct mha_inputs {
     /// Queries, `[batch][q_len][q_in]`.
     pub q: mha_slice,
     /// Keys, `[batch][kv_len][k_in]`. Zero: the queries (self-attention), unless kv_len is zero.
+    /// Functions that take a cache do not look at keys and values.
     pub k: mha_slice,
     /// Values, `[batch][kv_len][v_in]`. Zero: the keys, unless kv_len is zero.
     pub v: mha_slice,
@@ -249,8 +262,10 @@ pub enum mha_scores_at {
     Softmax = 0,
     /// scale * q * k^T, for every key, whether the query may see it or not.
     Logits = 1,
-    /// Logits plus bias, and minus infinity where the query may not see the key.
+    /// Capped logits plus bias, and minus infinity where the query may not see the key.
     Masked = 2,
+    /// Logits after the softcap of the options, for every key; the same as logits without one.
+    Capped = 3,
 }
 
 /// The outputs of one call: overwritten, and never read before that. They may overlap nothing else
@@ -280,7 +295,7 @@ mod tests {
         // Members of four bytes fill whole words.
         let tail = |members: usize| (members * 4).next_multiple_of(WORD);
         assert_eq!(size_of::<mha_dims>(), 6 * WORD);
-        assert_eq!(size_of::<mha_config>(), 7 * WORD + tail(3));
+        assert_eq!(size_of::<mha_config>(), 8 * WORD + tail(3));
         assert_eq!(offset_of!(mha_config, heads), 6 * WORD);
         assert_eq!(offset_of!(mha_config, weight_order), 7 * WORD);
         assert_eq!(offset_of!(mha_config, has_scale), 7 * WORD + 4);
@@ -291,9 +306,12 @@ mod tests {
         assert_eq!(size_of::<mha_layer>(), size_of::<mha_config>() + 16 * WORD + tail(1));
         assert_eq!(offset_of!(mha_layer, weights), size_of::<mha_config>());
         assert_eq!(offset_of!(mha_layer, isa), size_of::<mha_config>() + 16 * WORD);
-        assert_eq!(size_of::<mha_attention>(), 3 * WORD + tail(2));
+        assert_eq!(offset_of!(mha_config, kv_heads), 7 * WORD + tail(3));
+        assert_eq!(size_of::<mha_attention>(), 4 * WORD + tail(2));
+        assert_eq!(offset_of!(mha_attention, kv_heads), 3 * WORD + tail(2));
         assert_eq!(size_of::<mha_shape>(), 3 * WORD);
-        assert_eq!(size_of::<mha_mask>(), 6 * WORD);
+        assert_eq!(size_of::<mha_mask>(), 7 * WORD);
+        assert_eq!(offset_of!(mha_mask, excluding), 6 * WORD);
         assert_eq!(size_of::<mha_bias>(), 6 * WORD);
         assert_eq!(size_of::<mha_causal>(), 4 * WORD);
         assert_eq!(offset_of!(mha_causal, offset), WORD);
@@ -301,9 +319,10 @@ mod tests {
         assert_eq!(size_of::<mha_dropout>(), 8 + align_of::<u64>());
         assert_eq!(offset_of!(mha_inputs, bias), 6 * WORD);
         assert_eq!(offset_of!(mha_inputs, mask), 12 * WORD);
-        assert_eq!(offset_of!(mha_inputs, causal), 18 * WORD);
-        assert_eq!(offset_of!(mha_inputs, dropout), 22 * WORD);
-        assert_eq!(size_of::<mha_inputs>(), 22 * WORD + size_of::<mha_dropout>());
+        assert_eq!(offset_of!(mha_inputs, causal), 19 * WORD);
+        let dropout = (23 * WORD).next_multiple_of(align_of::<u64>());
+        assert_eq!(offset_of!(mha_inputs, dropout), dropout);
+        assert_eq!(size_of::<mha_inputs>(), dropout + size_of::<mha_dropout>());
         assert_eq!(size_of::<mha_outputs>(), 4 * WORD + tail(1));
         assert_eq!((size_of::<mha_rng>(), size_of::<mha_truncated_normal>()), (8, 16));
         assert!(size_of::<f32>() == 4 && align_of::<f32>() == 4);

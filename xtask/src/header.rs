@@ -19,11 +19,23 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 /// The files with items of the interface, in the order in which the header has them.
-const SOURCES: [&str; 7] = ["version", "status", "isa", "types", "call", "size", "init"];
+const SOURCES: [&str; 10] = [
+    "version", "status", "isa", "types", "options", "cache", "call", "family", "size", "init",
+];
 
 /// Enumerations that no signature names: a word from C may hold anything, so it is an integer.
-const ENUMERATIONS: [&str; 6] =
-    ["mha_kind", "mha_argument", "mha_isa", "mha_weight_order", "mha_causal_mode", "mha_scores_at"];
+const ENUMERATIONS: [&str; 10] = [
+    "mha_kind",
+    "mha_argument",
+    "mha_isa",
+    "mha_weight_order",
+    "mha_causal_mode",
+    "mha_scores_at",
+    "mha_alibi_kind",
+    "mha_rope_kind",
+    "mha_norm_kind",
+    "mha_select",
+];
 
 /// Fails where the committed header is not what the source says.
 pub(crate) fn check() -> Result<()> {
