@@ -222,7 +222,7 @@ public:
     /// Floats of scratch for full speed, at compile time.
     [[nodiscard]] constexpr std::size_t scratch_len(shape s) const noexcept
     {
-        return MHA_SCRATCH_LEN_DIMS(c_.dims.qk, c_.dims.v, c_.heads, s.q_len, s.kv_len);
+        return MHA_SCRATCH_LEN_BATCH(c_.dims.qk, c_.dims.v, c_.heads, s.batch, s.q_len, s.kv_len);
     }
     /// The least floats of scratch, at compile time.
     [[nodiscard]] constexpr std::size_t min_scratch_len(shape s) const noexcept
