@@ -208,6 +208,18 @@ public:
         changed.c_.scale = factor;
         return changed;
     }
+    /// Lets several heads share keys and values: the number of key/value heads.
+    [[nodiscard]] constexpr config kv_heads(std::size_t count) const noexcept
+    {
+        config changed = *this;
+        changed.c_.kv_heads = count;
+        return changed;
+    }
+    /// The number of key/value heads.
+    [[nodiscard]] constexpr std::size_t kv_heads() const noexcept
+    {
+        return c_.kv_heads == 0 ? c_.heads : c_.kv_heads;
+    }
     /// Says in which order the weights lie in memory.
     [[nodiscard]] constexpr config weight_order(mha::weight_order order) const noexcept
     {
@@ -222,12 +234,13 @@ public:
     /// Floats of scratch for full speed, at compile time.
     [[nodiscard]] constexpr std::size_t scratch_len(shape s) const noexcept
     {
-        return MHA_SCRATCH_LEN_DIMS(c_.dims.qk, c_.dims.v, c_.heads, s.q_len, s.kv_len);
+        return MHA_SCRATCH_LEN_GROUPED(c_.dims.qk, c_.dims.v, c_.heads, kv_heads(), s.batch, s.q_len,
+                                       s.kv_len);
     }
     /// The least floats of scratch, at compile time.
     [[nodiscard]] constexpr std::size_t min_scratch_len(shape s) const noexcept
     {
-        return MHA_MIN_SCRATCH_LEN_DIMS(c_.dims.qk, c_.dims.v, c_.heads, s.kv_len);
+        return MHA_MIN_SCRATCH_LEN_GROUPED(c_.dims.qk, c_.dims.v, c_.heads, kv_heads(), s.kv_len);
     }
     /// Floats of y.
     [[nodiscard]] constexpr std::size_t y_len(shape s) const noexcept

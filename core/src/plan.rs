@@ -23,6 +23,12 @@ pub(crate) const KEYS: usize = if cfg!(target_os = "none") { 16 } else { 128 };
 /// the output is not gone over too often.
 const GROUP_FEATURES: usize = if cfg!(target_os = "none") { 64 } else { 128 };
 
+/// The same where more than [`LONG`] positions are kept, whose keys and values would fill memory.
+const LONG_GROUP_FEATURES: usize = 64;
+
+/// Positions that count as many.
+const LONG: usize = 1024;
+
 /// Floats that a row of a tile needs beside its logits: sixteen partial sums, the running maximum,
 /// and the next one.
 const STATE: usize = BLOCK + 2;
@@ -110,7 +116,8 @@ impl Plan {
     pub(crate) const fn recommended(sizes: &Sizes) -> Self {
         let wide = if sizes.head_qk > sizes.head_v { sizes.head_qk } else { sizes.head_v };
         let wide = if wide == 0 { 1 } else { wide };
-        let fill = GROUP_FEATURES / wide;
+        let features = if sizes.kept > LONG { LONG_GROUP_FEATURES } else { GROUP_FEATURES };
+        let fill = features / wide;
         let group = if fill < 1 {
             1
         } else if fill > sizes.kv_heads {

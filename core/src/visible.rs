@@ -97,10 +97,12 @@ impl<R: Rules> Queries<'_, R> {
             let cap_or_slope = options.softcap.is_some() || options.alibi.is_some();
             cap_or_slope || (self.gone.0 < keys.end && keys.start < self.gone.1)
         });
-        // Ranges only ever move on from row to row.
-        let (first, last) = (self.visible(0), self.visible(rows.saturating_sub(1)));
-        let all = first.end >= keys.end && last.start <= keys.start && !first.is_empty();
-        !touched && !self.has_holes() && all
+        // Ranges only ever move on from row to row: what the first and the last see, all see.
+        let seen_by = |row: usize| {
+            let visible = self.visible(row);
+            visible.start <= keys.start && keys.end <= visible.end
+        };
+        !touched && !self.has_holes() && seen_by(0) && seen_by(rows.saturating_sub(1))
     }
 
     /// Whether single keys inside a row's range may be invisible.

@@ -54,13 +54,16 @@
 #define MHA_PLAN_QUERIES_ 4
 #define MHA_PLAN_ROWS_ 4
 #define MHA_PLAN_KEYS_ 16
+#define MHA_PLAN_FEATURES_ 64
 #else
 #define MHA_PLAN_QUERIES_ 96
 #define MHA_PLAN_ROWS_ 48
-#define MHA_PLAN_KEYS_ 64
+#define MHA_PLAN_KEYS_ 128
+#define MHA_PLAN_FEATURES_ 128
 #endif
 #define MHA_PLAN_BLOCK_ 16
-#define MHA_PLAN_FEATURES_ 64
+#define MHA_PLAN_LONG_ 1024
+#define MHA_PLAN_LONG_FEATURES_ 64
 /* A size_t, without a cast. */
 #define MHA_SIZE_(x) (sizeof(char) * (x))
 #define MHA_MIN_(a, b) ((a) < (b) ? (a) : (b))
@@ -68,9 +71,16 @@
 #define MHA_HEAD_(width, heads) (MHA_SIZE_(width) / MHA_SIZE_(heads))
 #define MHA_WIDEST_(qk, v, heads) \
     MHA_MAX_(MHA_MAX_(MHA_HEAD_(qk, heads), MHA_HEAD_(v, heads)), MHA_SIZE_(1))
-#define MHA_GROUP_(qk, v, heads, kv_heads) \
+#define MHA_GROUP_(qk, v, heads, kv_heads, kv_len) \
     MHA_MAX_(MHA_SIZE_(1), \
-             MHA_MIN_(MHA_PLAN_FEATURES_ / MHA_WIDEST_(qk, v, heads), MHA_SIZE_(kv_heads)))
+             MHA_MIN_((MHA_SIZE_(kv_len) > MHA_PLAN_LONG_ ? MHA_PLAN_LONG_FEATURES_ \
+                                                          : MHA_PLAN_FEATURES_) \
+                          / MHA_WIDEST_(qk, v, heads), \
+                      MHA_SIZE_(kv_heads)))
+#define MHA_SEQUENCES_(batch, q_len) \
+    MHA_MAX_(MHA_SIZE_(1), \
+             MHA_MIN_(MHA_PLAN_QUERIES_ / MHA_MAX_(MHA_SIZE_(q_len), MHA_SIZE_(1)), \
+                      MHA_SIZE_(batch)))
 #define MHA_BLOCKS_(positions) \
     ((MHA_SIZE_(positions) + (MHA_PLAN_BLOCK_ - 1)) / MHA_PLAN_BLOCK_ * MHA_PLAN_BLOCK_)
 #define MHA_KEPT_(qk, v, heads, kv_len) \
@@ -81,19 +91,26 @@
     (MHA_SIZE_(heads) / MHA_SIZE_(kv_heads) * MHA_QUERIES_(qk, v, heads, queries))
 #define MHA_TILE_(rows, keys) ((rows) * MHA_SIZE_((keys) + MHA_PLAN_BLOCK_ + 2))
 
-/// Floats of scratch for full speed on `mha_forward`, a constant expression: `mha_scratch_len` for a
-/// layer with one width `n`. Unlike the function it wraps where a length overflows.
+/// Floats of scratch for full speed on `mha_forward` of one sequence, a constant expression:
+/// `mha_scratch_len` for a layer with one width `n`. Unlike the function it wraps where a length overflows.
 #define MHA_SCRATCH_LEN(n, heads, q_len, kv_len) MHA_SCRATCH_LEN_DIMS(n, n, heads, q_len, kv_len)
 
-/// Floats of scratch for full speed on `mha_forward`, a constant expression: `mha_scratch_len` for a
-/// layer with `dims.qk` and `dims.v`. The other widths do not matter.
+/// Floats of scratch for full speed on `mha_forward` of one sequence, a constant expression:
+/// `mha_scratch_len` for a layer with `dims.qk` and `dims.v`. The other widths do not matter.
 #define MHA_SCRATCH_LEN_DIMS(qk, v, heads, q_len, kv_len) \
-    MHA_SCRATCH_LEN_GROUPED(qk, v, heads, heads, q_len, kv_len)
+    MHA_SCRATCH_LEN_GROUPED(qk, v, heads, heads, 1, q_len, kv_len)
 
-/// The same for a layer with `kv_heads` key/value heads.
-#define MHA_SCRATCH_LEN_GROUPED(qk, v, heads, kv_heads, q_len, kv_len) \
-    (MHA_GROUP_(qk, v, heads, kv_heads) * MHA_KEPT_(qk, v, heads, kv_len) + \
-     MHA_CACHED_SCRATCH_LEN(qk, v, heads, kv_heads, q_len))
+/// Floats of scratch for full speed on `mha_forward`, a constant expression: `mha_scratch_len` for a
+/// layer with `dims.qk`, `dims.v`, `kv_heads` key/value heads, and a batch. Short sequences are worked
+/// on together, which the other macros, meant for one sequence, leave no room for; that costs speed
+/// only.
+#define MHA_SCRATCH_LEN_GROUPED(qk, v, heads, kv_heads, batch, q_len, kv_len) \
+    (MHA_GROUP_(qk, v, heads, kv_heads, kv_len) * \
+         (MHA_SEQUENCES_(batch, q_len) * MHA_KEPT_(qk, v, heads, kv_len) + \
+          MHA_SHARED_(qk, v, heads, kv_heads, \
+                      MHA_MIN_(MHA_SIZE_(q_len) * MHA_SEQUENCES_(batch, q_len), \
+                               MHA_PLAN_QUERIES_))) + \
+     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_PLAN_KEYS_))
 
 /// The least floats of scratch for `mha_forward`, a constant expression: `mha_min_scratch_len` for a
 /// layer with one width `n`.
@@ -111,7 +128,7 @@
 /// Floats of scratch for full speed on `mha_attend`, a constant expression: `mha_cached_scratch_len`.
 /// It does not depend on the cache's capacity.
 #define MHA_CACHED_SCRATCH_LEN(qk, v, heads, kv_heads, q_len) \
-    (MHA_GROUP_(qk, v, heads, kv_heads) * \
+    (MHA_GROUP_(qk, v, heads, kv_heads, 0) * \
          MHA_SHARED_(qk, v, heads, kv_heads, MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_QUERIES_)) + \
      MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_PLAN_KEYS_))
 

@@ -22,8 +22,13 @@ static void compare(size_t qk, size_t v, size_t heads, size_t q_len, size_t kv_l
 {
     const mha_config config = { .dims = { 3, 4, 5, qk, v, 7 }, .heads = heads };
     const mha_attention attention = { .heads = heads, .qk = qk, .v = v };
-    const mha_shape shape = { 2, q_len, kv_len };
-    CHECK(MHA_SCRATCH_LEN_DIMS(qk, v, heads, q_len, kv_len) == mha_scratch_len(&config, shape));
+    const mha_shape shape = { 2, q_len, kv_len }, one = { 1, q_len, kv_len };
+    CHECK(MHA_SCRATCH_LEN_DIMS(qk, v, heads, q_len, kv_len) == mha_scratch_len(&config, one));
+    for (size_t batch = 0; batch < 40; batch += 3) {
+        const mha_shape many = { batch, q_len, kv_len };
+        CHECK(MHA_SCRATCH_LEN_GROUPED(qk, v, heads, heads, batch, q_len, kv_len)
+              == mha_scratch_len(&config, many));
+    }
     CHECK(MHA_MIN_SCRATCH_LEN_DIMS(qk, v, heads, kv_len) == mha_min_scratch_len(&config, shape));
     CHECK(MHA_ATTENTION_SCRATCH_LEN(qk, v, heads, q_len)
           == mha_attention_scratch_len(&attention, shape));
@@ -32,7 +37,7 @@ static void compare(size_t qk, size_t v, size_t heads, size_t q_len, size_t kv_l
     CHECK(MHA_SCORES_LEN(heads, 2, q_len, kv_len) == mha_scores_len(&config, shape));
     CHECK(MHA_SCORES_LEN(heads, 2, q_len, kv_len) == mha_attention_scores_len(&attention, shape));
     if (qk == v) {
-        CHECK(MHA_SCRATCH_LEN(qk, heads, q_len, kv_len) == mha_scratch_len(&config, shape));
+        CHECK(MHA_SCRATCH_LEN(qk, heads, q_len, kv_len) == mha_scratch_len(&config, one));
         CHECK(MHA_MIN_SCRATCH_LEN(qk, heads, kv_len) == mha_min_scratch_len(&config, shape));
     }
 }
@@ -43,7 +48,7 @@ static void grid(void)
     static const size_t heads[] = { 1, 2, 3, 4, 7, 8, 9, 16, 17, 64, 65, 100 };
     static const size_t widths[] = { 1, 2, 3, 7, 8, 12, 16, 21, 22, 31, 32, 33, 63, 64, 65, 128, 1000 };
     static const size_t lengths[] = { 0,  1,  2,  3,  4,  5,  15, 16, 17,  31,  32,   33,   47,    48,
-                                      49, 63, 64, 65, 79, 80, 81, 95, 96,  97,  127,  128,  129,   1000 };
+                                      49, 63, 64, 65, 79, 80, 81, 95, 96,  97,  127,  128,  129,   1000, 1024, 1025 };
     for (size_t h = 0; h < MHA_COUNT(heads); ++h)
         for (size_t a = 0; a < MHA_COUNT(widths); ++a)
             for (size_t b = 0; b < MHA_COUNT(widths); ++b)
