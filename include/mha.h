@@ -59,6 +59,13 @@
    with kv_len, not with q_len * kv_len. Less works, more slowly and with the same bits, down to
    MHA_MIN_SCRATCH_LEN. What scratch holds before or after a call does not matter.
 
+   BEYOND THE PLAIN LAYER: functions that take `options` have what attention has learned since 2017:
+   windows, lengths, softcap, ALiBi, rotary positions, sinks, normalised heads, documents, scores of one
+   head or of some queries. config.kv_heads groups heads. mha_append and mha_attend go on from call
+   to call over a mha_cache, linear or a ring, in your arrays; mha_forward_packed takes sequences of
+   different lengths without padding; mha_merge joins results over pieces. Options are data, a NULL is
+   none. A program that calls none of these functions does not contain their code.
+
    ERRORS: a status is zero, or kind | argument << 8. When it is not zero, nothing has been written.
    What is checked: every pointer for NULL and alignment, every length, every buffer that is written
    for overlap with every other one. What cannot be checked: that a pointer is good for its length.
@@ -114,10 +121,11 @@
 
 /// Initialises `mha_config`: one width for everything, split over `heads`, weights in [in][out] order,
 /// the usual scale.
-#define MHA_CONFIG(n, heads) { MHA_DIMS(n), (heads), MHA_WEIGHT_ORDER_IN_OUT, 0, 0.0f }
+#define MHA_CONFIG(n, heads) { MHA_DIMS(n), (heads), MHA_WEIGHT_ORDER_IN_OUT, 0, 0.0f, 0 }
 
-/// Initialises `mha_causal`: query i may attend to keys 0 to i.
-#define MHA_CAUSAL { MHA_CAUSAL_MODE_OFFSET, 0, NULL, 0 }
+/// Initialises `mha_causal`: query i may attend to keys 0 to i; with a cache, to all positions up to
+/// its own.
+#define MHA_CAUSAL { MHA_CAUSAL_MODE_NATURAL, 0, NULL, 0 }
 
 /* Whether the library is one for bare metal, whose tiles are smaller. Told from the absence of an
    operating system's macros; define it as 0 or 1 where that is wrong. A wrong guess costs memory or
@@ -154,22 +162,24 @@
 #define MHA_HEAD_(width, heads) (MHA_SIZE_(width) / MHA_SIZE_(heads))
 #define MHA_WIDEST_(qk, v, heads) \
     MHA_MAX_(MHA_MAX_(MHA_HEAD_(qk, heads), MHA_HEAD_(v, heads)), MHA_SIZE_(1))
-#define MHA_GROUP_(qk, v, heads, kv_len) \
+#define MHA_GROUP_(qk, v, heads, kv_heads, kv_len) \
     MHA_MAX_(MHA_SIZE_(1), \
              MHA_MIN_((MHA_SIZE_(kv_len) > MHA_PLAN_LONG_ ? MHA_PLAN_LONG_FEATURES_ \
                                                           : MHA_PLAN_FEATURES_) \
                           / MHA_WIDEST_(qk, v, heads), \
-                      MHA_SIZE_(heads)))
+                      MHA_SIZE_(kv_heads)))
 #define MHA_SEQUENCES_(batch, q_len) \
     MHA_MAX_(MHA_SIZE_(1), \
              MHA_MIN_(MHA_PLAN_QUERIES_ / MHA_MAX_(MHA_SIZE_(q_len), MHA_SIZE_(1)), \
                       MHA_SIZE_(batch)))
+#define MHA_BLOCKS_(positions) \
+    ((MHA_SIZE_(positions) + (MHA_PLAN_BLOCK_ - 1)) / MHA_PLAN_BLOCK_ * MHA_PLAN_BLOCK_)
 #define MHA_KEPT_(qk, v, heads, kv_len) \
-    ((MHA_SIZE_(kv_len) + (MHA_PLAN_BLOCK_ - 1)) / MHA_PLAN_BLOCK_ * MHA_PLAN_BLOCK_ * \
-         MHA_HEAD_(qk, heads) + \
-     MHA_SIZE_(kv_len) * MHA_HEAD_(v, heads))
+    (MHA_BLOCKS_(kv_len) * MHA_HEAD_(qk, heads) + MHA_SIZE_(kv_len) * MHA_HEAD_(v, heads))
 #define MHA_QUERIES_(qk, v, heads, queries) \
     ((queries) * (MHA_HEAD_(qk, heads) + MHA_HEAD_(v, heads)))
+#define MHA_SHARED_(qk, v, heads, kv_heads, queries) \
+    (MHA_SIZE_(heads) / MHA_SIZE_(kv_heads) * MHA_QUERIES_(qk, v, heads, queries))
 #define MHA_TILE_(rows, keys) ((rows) * MHA_SIZE_((keys) + MHA_PLAN_BLOCK_ + 2))
 
 /// Floats of scratch for full speed on `mha_forward` of one sequence, a constant expression:
@@ -179,17 +189,18 @@
 /// Floats of scratch for full speed on `mha_forward` of one sequence, a constant expression:
 /// `mha_scratch_len` for a layer with `dims.qk` and `dims.v`. The other widths do not matter.
 #define MHA_SCRATCH_LEN_DIMS(qk, v, heads, q_len, kv_len) \
-    MHA_SCRATCH_LEN_BATCH(qk, v, heads, 1, q_len, kv_len)
+    MHA_SCRATCH_LEN_GROUPED(qk, v, heads, heads, 1, q_len, kv_len)
 
 /// Floats of scratch for full speed on `mha_forward`, a constant expression: `mha_scratch_len` for a
-/// layer with `dims.qk` and `dims.v` and a batch. Short sequences are worked on together, which the
-/// other macros, meant for one sequence, leave no room for; that costs speed only.
-#define MHA_SCRATCH_LEN_BATCH(qk, v, heads, batch, q_len, kv_len) \
-    (MHA_GROUP_(qk, v, heads, kv_len) * \
+/// layer with `dims.qk`, `dims.v`, `kv_heads` key/value heads, and a batch. Short sequences are worked
+/// on together, which the other macros, meant for one sequence, leave no room for; that costs speed
+/// only.
+#define MHA_SCRATCH_LEN_GROUPED(qk, v, heads, kv_heads, batch, q_len, kv_len) \
+    (MHA_GROUP_(qk, v, heads, kv_heads, kv_len) * \
          (MHA_SEQUENCES_(batch, q_len) * MHA_KEPT_(qk, v, heads, kv_len) + \
-          MHA_QUERIES_(qk, v, heads, \
-                       MHA_MIN_(MHA_SIZE_(q_len) * MHA_SEQUENCES_(batch, q_len), \
-                                MHA_PLAN_QUERIES_))) + \
+          MHA_SHARED_(qk, v, heads, kv_heads, \
+                      MHA_MIN_(MHA_SIZE_(q_len) * MHA_SEQUENCES_(batch, q_len), \
+                               MHA_PLAN_QUERIES_))) + \
      MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_PLAN_KEYS_))
 
 /// The least floats of scratch for `mha_forward`, a constant expression: `mha_min_scratch_len` for a
@@ -199,8 +210,31 @@
 /// The least floats of scratch for `mha_forward`, a constant expression: `mha_min_scratch_len` for a
 /// layer with `dims.qk` and `dims.v`.
 #define MHA_MIN_SCRATCH_LEN_DIMS(qk, v, heads, kv_len) \
-    (MHA_KEPT_(qk, v, heads, kv_len) + MHA_QUERIES_(qk, v, heads, 1) + \
-     MHA_TILE_(1, MHA_PLAN_BLOCK_))
+    MHA_MIN_SCRATCH_LEN_GROUPED(qk, v, heads, heads, kv_len)
+
+/// The same for a layer with `kv_heads` key/value heads.
+#define MHA_MIN_SCRATCH_LEN_GROUPED(qk, v, heads, kv_heads, kv_len) \
+    (MHA_KEPT_(qk, v, heads, kv_len) + MHA_MIN_CACHED_SCRATCH_LEN(qk, v, heads, kv_heads))
+
+/// Floats of scratch for full speed on `mha_attend`, a constant expression: `mha_cached_scratch_len`.
+/// It does not depend on the cache's capacity.
+#define MHA_CACHED_SCRATCH_LEN(qk, v, heads, kv_heads, q_len) \
+    (MHA_GROUP_(qk, v, heads, kv_heads, 0) * \
+         MHA_SHARED_(qk, v, heads, kv_heads, MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_QUERIES_)) + \
+     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_PLAN_KEYS_))
+
+/// The least floats of scratch for `mha_attend`, a constant expression:
+/// `mha_min_cached_scratch_len`.
+#define MHA_MIN_CACHED_SCRATCH_LEN(qk, v, heads, kv_heads) \
+    (MHA_SHARED_(qk, v, heads, kv_heads, 1) + MHA_TILE_(1, MHA_PLAN_BLOCK_))
+
+/// Floats of the keys of a cache, a constant expression: `mha_cache_keys_len`.
+#define MHA_CACHE_KEYS_LEN(qk, heads, kv_heads, batch, capacity) \
+    (MHA_SIZE_(batch) * MHA_BLOCKS_(capacity) * (MHA_SIZE_(kv_heads) * MHA_HEAD_(qk, heads)))
+
+/// Floats of the values of a cache, a constant expression: `mha_cache_values_len`.
+#define MHA_CACHE_VALUES_LEN(v, heads, kv_heads, batch, capacity) \
+    (MHA_SIZE_(batch) * MHA_SIZE_(capacity) * (MHA_SIZE_(kv_heads) * MHA_HEAD_(v, heads)))
 
 /// Floats of scratch for full speed on `mha_dot_product_attention`, a constant expression:
 /// `mha_attention_scratch_len`.
@@ -357,6 +391,8 @@ typedef enum mha_argument {
     MHA_ARGUMENT_RNG = 73,
     /// A gain, or the parameters of a distribution.
     MHA_ARGUMENT_PARAMETERS = 74,
+    /// The struct of the options.
+    MHA_ARGUMENT_OPTIONS = 75,
     /// An argument that this version of the interface has no number for.
     MHA_ARGUMENT_OTHER = 255,
 } mha_argument;
@@ -390,6 +426,9 @@ typedef enum mha_causal_mode {
     MHA_CAUSAL_MODE_OFFSET = 1,
     /// An offset for each sequence of the batch.
     MHA_CAUSAL_MODE_PER_SEQUENCE = 2,
+    /// As it comes naturally: the first query is at the first key or, with a cache, the last query at
+    /// the last position.
+    MHA_CAUSAL_MODE_NATURAL = 3,
 } mha_causal_mode;
 
 /// At which point of the way from products to probabilities the scores are taken.
@@ -398,15 +437,289 @@ typedef enum mha_scores_at {
     MHA_SCORES_AT_SOFTMAX = 0,
     /// scale * q * k^T, for every key, whether the query may see it or not.
     MHA_SCORES_AT_LOGITS = 1,
-    /// Logits plus bias, and minus infinity where the query may not see the key.
+    /// Capped logits plus bias, and minus infinity where the query may not see the key.
     MHA_SCORES_AT_MASKED = 2,
+    /// Logits after the softcap of the options, for every key; the same as logits without one.
+    MHA_SCORES_AT_CAPPED = 3,
 } mha_scores_at;
+
+/// Which slopes ALiBi has.
+typedef enum mha_alibi_kind {
+    /// No penalty on distance.
+    MHA_ALIBI_KIND_NONE = 0,
+    /// The usual slopes: 2^(-8 (h + 1) / n) for n heads, a power of two; for other counts those of
+    /// the next lower power of two, then every other one of the next higher.
+    MHA_ALIBI_KIND_STANDARD = 1,
+    /// Those that are given.
+    MHA_ALIBI_KIND_SLOPES = 2,
+} mha_alibi_kind;
+
+/// Where the angles of a rotation come from.
+typedef enum mha_rope_kind {
+    /// Nothing is rotated.
+    MHA_ROPE_KIND_NONE = 0,
+    /// position * base^(-2 i / dims), computed in doubles: exact, and slow without a
+    /// double-precision unit.
+    MHA_ROPE_KIND_BASE = 1,
+    /// Tables of cosines and sines: a lookup, for any scaling of the frequencies.
+    MHA_ROPE_KIND_TABLE = 2,
+} mha_rope_kind;
+
+/// By what a head of queries or keys is divided.
+typedef enum mha_norm_kind {
+    /// By nothing.
+    MHA_NORM_KIND_NONE = 0,
+    /// sqrt(mean x^2 + epsilon).
+    MHA_NORM_KIND_RMS = 1,
+    /// sqrt(sum x^2 + epsilon).
+    MHA_NORM_KIND_L2 = 2,
+} mha_norm_kind;
+
+/// Which scores are written.
+typedef enum mha_select {
+    /// Those of every head, `[batch][heads][q_len][kv_len]`.
+    MHA_SELECT_ALL = 0,
+    /// Those of one head, `[batch][q_len][kv_len]`.
+    MHA_SELECT_HEAD = 1,
+    /// Their mean over the heads, `[batch][q_len][kv_len]`: PyTorch's default.
+    MHA_SELECT_MEAN = 2,
+} mha_select;
 
 /// What a function returns: `MHA_OK`, or what is wrong and with which argument.
 ///
 /// The low byte is one of `enum mha_kind`, the next byte one of `enum mha_argument`, the rest zero.
 /// `MHA_STATUS(kind, argument)` puts one together, so a status can be compared with an expected one.
 typedef int32_t mha_status;
+
+/// Attention between queries, keys and values that are projected already.
+typedef struct mha_attention {
+    /// Number of heads, at least 1; divides `qk` and `v`.
+    size_t heads;
+    /// Features of queries and keys, all heads together, at least 1.
+    size_t qk;
+    /// Features of values, all heads together, at least 1.
+    size_t v;
+    /// Nonzero: `scale` counts. Zero: the factor is 1 / sqrt(qk / heads).
+    uint32_t has_scale;
+    /// Factor on q * k^T, finite.
+    float scale;
+    /// Number of key/value heads, as in `mha_config`. Zero: as many as `heads`.
+    size_t kv_heads;
+} mha_attention;
+
+/// How a cache is built.
+typedef struct mha_cache_config {
+    /// Sequences that grow side by side. Zero: 1.
+    size_t batch;
+    /// Positions that each can hold. RAM: `MHA_CACHE_KEYS_LEN` and `MHA_CACHE_VALUES_LEN` floats.
+    size_t capacity;
+    /// For a ring: the first positions, which are never overwritten (attention sinks). A multiple of
+    /// 16, less than `capacity`. Zero: none.
+    size_t pinned;
+    /// Zero: the cache is full when it is full. Nonzero: it is a ring that overwrites its oldest
+    /// positions, and `capacity` is a multiple of 16. Positions count on, so windows, ALiBi and
+    /// rotation stay right however often it has gone round.
+    uint32_t ring;
+} mha_cache_config;
+
+/// Floats that are written. Either both members are zero (there is no such buffer), or `data` points
+/// to `len` floats, aligned to 4 bytes, that nobody else touches during a call. What they hold
+/// before does not matter.
+typedef struct mha_slice_mut {
+    /// The first float. Not looked at where `len` is zero.
+    float *data;
+    /// How many floats there are.
+    size_t len;
+} mha_slice_mut;
+
+/// What of a cache changes beside its arrays. Zero: it is empty.
+typedef struct mha_cache_state {
+    /// Positions appended so far, less those rolled back; a ring counts on past its capacity.
+    size_t len;
+    /// The first position after the pinned ones that has not been overwritten.
+    size_t oldest;
+} mha_cache_state;
+
+/// Keys and values between calls. The caller owns the struct and both arrays: they can be static,
+/// and lie in different memories. A struct whose `state` is zero is an empty cache; what the arrays
+/// hold then does not matter.
+///
+/// To go on after power was off, save `state` and both arrays with `memcpy`, and copy them back. A
+/// struct that makes no sense, because a copy went wrong, is an error of every function that takes
+/// one, as long as its two pointers are good for their lengths.
+///
+/// Functions that append, reset or roll back need the cache for themselves; any number of calls may
+/// attend over one at the same time, in interrupts too, while nobody changes it.
+typedef struct mha_cache {
+    /// Heads and widths of what it holds: those of the layer. `scale` does not matter.
+    struct mha_attention attention;
+    /// How it is built.
+    struct mha_cache_config config;
+    /// Room for keys: `mha_cache_keys_len` floats.
+    struct mha_slice_mut keys;
+    /// Room for values: `mha_cache_values_len` floats.
+    struct mha_slice_mut values;
+    /// What changes. Set by the functions.
+    struct mha_cache_state state;
+} mha_cache;
+
+/// The causal rule: query i may attend to key j when j <= i + offset. No array is needed for it, and
+/// keys that it hides cost nothing. Zero: no rule. `MHA_CAUSAL` is an initialiser for the usual one.
+typedef struct mha_causal {
+    /// One of `enum mha_causal_mode`. Zero: no rule.
+    int32_t mode;
+    /// For `MHA_CAUSAL_MODE_OFFSET`. 0 aligns the first query with the first key (Flux, PyTorch,
+    /// Keras); `kv_len - q_len` aligns the last with the last. A negative offset leaves the first
+    /// queries without any key.
+    ptrdiff_t offset;
+    /// For `MHA_CAUSAL_MODE_PER_SEQUENCE`: the offsets, `[batch]`.
+    const ptrdiff_t *offsets;
+    /// How many offsets there are.
+    size_t offsets_len;
+} mha_causal;
+
+/// How far to both sides of its own position a query may see. Zero: without bounds.
+///
+/// A window of w keys in the sense of Mistral and Keras is the causal rule with `has_left` set and
+/// `left` w - 1.
+typedef struct mha_window {
+    /// Nonzero: `left` counts.
+    uint32_t has_left;
+    /// Nonzero: `right` counts.
+    uint32_t has_right;
+    /// Keys before the query's own position that it sees.
+    size_t left;
+    /// Keys after it that it sees.
+    size_t right;
+} mha_window;
+
+/// Floats that are read. Either both members are zero (there is no such buffer), or `data` points to
+/// `len` floats, aligned to 4 bytes, that stay as they are during a call.
+typedef struct mha_slice {
+    /// The first float. Not looked at where `len` is zero.
+    const float *data;
+    /// How many floats there are.
+    size_t len;
+} mha_slice;
+
+/// Attention with linear biases: a query at position p and a key at j have -slope * |p - j| added to
+/// their logit. Zero: none.
+typedef struct mha_alibi {
+    /// One of `enum mha_alibi_kind`.
+    int32_t kind;
+    /// For `MHA_ALIBI_KIND_SLOPES`: a slope for each head, `[heads]`.
+    struct mha_slice slopes;
+} mha_alibi;
+
+/// Rotary positions: pairs of features of queries and keys are rotated by an angle that grows with
+/// the position. Keys lie rotated in a cache. Zero: none.
+typedef struct mha_rope {
+    /// One of `enum mha_rope_kind`.
+    int32_t kind;
+    /// Zero: pairs are (i, i + dims / 2), as in NeoX and Hugging Face's Llama. Nonzero: (2 i,
+    /// 2 i + 1), as in GPT-J and ONNX with interleaved = 1.
+    uint32_t interleaved;
+    /// For `MHA_ROPE_KIND_BASE`: the base, usually 10000; finite, above zero.
+    float base;
+    /// Nonzero: `q_offset` counts. Zero: the first query is rotated by its position.
+    uint32_t has_q_offset;
+    /// Nonzero: `k_offset` counts. Zero: the first new key is rotated by 0, or by the length of the
+    /// cache that it is appended to.
+    uint32_t has_k_offset;
+    /// Features of each head that are rotated, from the first on; even. Zero: all of them.
+    size_t dims;
+    /// Position by which the first query is rotated.
+    size_t q_offset;
+    /// Position by which the first new key is rotated.
+    size_t k_offset;
+    /// For `MHA_ROPE_KIND_TABLE`: cosines, `[positions][dims / 2]`. A position past the end takes the
+    /// last row.
+    struct mha_slice cos;
+    /// For `MHA_ROPE_KIND_TABLE`: sines, likewise.
+    struct mha_slice sin;
+} mha_rope;
+
+/// Normalises each head of queries and keys before it is rotated (Gemma 3, Qwen 3). Keys lie
+/// normalised in a cache. Zero: none.
+typedef struct mha_norm {
+    /// One of `enum mha_norm_kind`.
+    int32_t kind;
+    /// Added under the square root; finite, not below zero.
+    float epsilon;
+    /// Factor on each feature of a query's head, `[qk / heads]`. Zero: 1.
+    struct mha_slice q_gain;
+    /// Factor on each feature of a key's head, `[qk / heads]`. Zero: 1.
+    struct mha_slice k_gain;
+} mha_norm;
+
+/// Documents in one row: a query sees keys of its own document only. Zero: none.
+typedef struct mha_segments {
+    /// The document of each query, `[batch][q_len]`.
+    const uint32_t *q;
+    /// How many there are.
+    size_t q_len;
+    /// The document of each key, `[batch][kv_len]`.
+    const uint32_t *kv;
+    /// How many there are.
+    size_t kv_len;
+} mha_segments;
+
+/// One more key and value that every query sees: PyTorch's `add_bias_kv`. It has no column in the
+/// scores. Zero: none.
+typedef struct mha_extra {
+    /// The key, projected, `[kv_heads * qk / heads]`.
+    struct mha_slice k;
+    /// The value, projected, `[kv_heads * v / heads]`.
+    struct mha_slice v;
+} mha_extra;
+
+/// Every option of a call; zero is none. Plain data: it can be a `static const`, and is read during
+/// a call only, with everything it points to.
+///
+/// The order in which they act is ONNX's: normalise queries and keys, rotate them, scale * q * k^T,
+/// softcap, bias and ALiBi, visibility (mask, causal rule, window, lens, segments: all must agree),
+/// softmax with sinks in its denominator. Any of them may be combined, but where a function says
+/// otherwise.
+typedef struct mha_options {
+    /// Position of the first query among the keys, for windows, ALiBi and rotation, in the terms of a
+    /// causal rule. Zero: that of the causal rule if there is one, else the one that a cache implies,
+    /// else 0.
+    struct mha_causal offset;
+    /// How far a query may see. Keys outside cost nothing.
+    struct mha_window window;
+    /// How many keys of each sequence are real, `[batch]`, each at most kv_len: padding. Zero: all.
+    const size_t *lens;
+    /// How many lengths there are.
+    size_t lens_len;
+    /// A penalty on the distance between query and key.
+    struct mha_alibi alibi;
+    /// Rotary positions.
+    struct mha_rope rope;
+    /// A logit for each head, `[heads]`, that takes part in the softmax's denominator and has no
+    /// value. Zero: none. An array of zeros is the quiet softmax, and PyTorch's `add_zero_attn`.
+    struct mha_slice sinks;
+    /// Normalisation of queries and keys.
+    struct mha_norm norm;
+    /// Documents in one row.
+    struct mha_segments segments;
+    /// One more key and value.
+    struct mha_extra extra;
+    /// Filled in with the log-sum-exp of each row in natural units, `[batch][heads][q_len]`; minus
+    /// infinity for a row that sees nothing. `mha_merge` takes it. Zero: not wanted. It may overlap
+    /// nothing else in the call.
+    struct mha_slice_mut lse;
+    /// Above zero, c: logits become c * tanh(logits / c). Zero: they stay as they are.
+    float softcap;
+    /// Which scores are written, where they are asked for: one of `enum mha_select`. Zero: those of
+    /// every head.
+    int32_t scores;
+    /// For `MHA_SELECT_HEAD`: the head.
+    size_t score_head;
+    /// The first query of each sequence whose scores are written.
+    size_t score_queries_start;
+    /// One past the last of them: the scores have that many rows in place of q_len. Both zero: all.
+    size_t score_queries_end;
+} mha_options;
 
 /// The widths of a layer: `(q_in, k_in, v_in) => (qk, v) => out`. None may be zero.
 ///
@@ -440,32 +753,14 @@ typedef struct mha_config {
     uint32_t has_scale;
     /// Factor on q * k^T, finite. (Flux's and NNlib's argument of that name is a denominator.)
     float scale;
+    /// Number of key/value heads; divides `heads`. Head h reads key/value head h / (heads /
+    /// kv_heads): grouped-query attention, 1 is multi-query attention. Keys are then projected to
+    /// kv_heads * qk / heads features, values to kv_heads * v / heads. Zero: as many as `heads`.
+    size_t kv_heads;
 } mha_config;
 
-/// Attention between queries, keys and values that are projected already.
-typedef struct mha_attention {
-    /// Number of heads, at least 1; divides `qk` and `v`.
-    size_t heads;
-    /// Features of queries and keys, all heads together, at least 1.
-    size_t qk;
-    /// Features of values, all heads together, at least 1.
-    size_t v;
-    /// Nonzero: `scale` counts. Zero: the factor is 1 / sqrt(qk / heads).
-    uint32_t has_scale;
-    /// Factor on q * k^T, finite.
-    float scale;
-} mha_attention;
-
-/// Floats that are read. Either both members are zero (there is no such buffer), or `data` points to
-/// `len` floats, aligned to 4 bytes, that stay as they are during a call.
-typedef struct mha_slice {
-    /// The first float. Not looked at where `len` is zero.
-    const float *data;
-    /// How many floats there are.
-    size_t len;
-} mha_slice;
-
-/// The weights of a layer. They are borrowed and only read: they can stay in flash, and must live as
+/// The weights of a layer, in the shapes below; with grouped heads (`kv_heads`), qk and v stand for
+/// the features of keys and of values in wk, wv, bk and bv. They are borrowed and only read: they can stay in flash, and must live as
 /// long as the layer is used.
 ///
 /// A length of zero beside a pointer means that nobody counted: the length is then taken from the
@@ -529,8 +824,7 @@ typedef struct mha_bias {
 
 /// A boolean mask: which keys a query may attend to, with or without the causal rule. Zero: no mask.
 ///
-/// Nonzero attends, as in Flux and ONNX. (In PyTorch's `nn.MultiheadAttention` true means excluded:
-/// negate those.)
+/// Nonzero attends, as in Flux and ONNX, unless `excluding` says otherwise.
 typedef struct mha_mask {
     /// A byte each, row-major `[batch][heads][q_len][kv_len]` after the extents below. An array of
     /// `bool` will do with a cast.
@@ -541,22 +835,10 @@ typedef struct mha_mask {
     /// otherwise the axis's size. Zero stands for the axis's size. A mask of padded keys, say, is
     /// `{ 0, 1, 1, 0 }`, `[batch][kv_len]`.
     size_t extents[4];
+    /// Nonzero: the opposite sense, a nonzero byte is excluded, as in PyTorch's
+    /// `nn.MultiheadAttention` and in Burn.
+    uint32_t excluding;
 } mha_mask;
-
-/// The causal rule: query i may attend to key j when j <= i + offset. No array is needed for it, and
-/// keys that it hides cost nothing. Zero: no rule. `MHA_CAUSAL` is an initialiser for the usual one.
-typedef struct mha_causal {
-    /// One of `enum mha_causal_mode`. Zero: no rule.
-    int32_t mode;
-    /// For `MHA_CAUSAL_MODE_OFFSET`. 0 aligns the first query with the first key (Flux, PyTorch,
-    /// Keras); `kv_len - q_len` aligns the last with the last. A negative offset leaves the first
-    /// queries without any key.
-    ptrdiff_t offset;
-    /// For `MHA_CAUSAL_MODE_PER_SEQUENCE`: the offsets, `[batch]`.
-    const ptrdiff_t *offsets;
-    /// How many offsets there are.
-    size_t offsets_len;
-} mha_causal;
 
 /// Dropout on the scores, for training. Zero: none.
 ///
@@ -573,6 +855,7 @@ typedef struct mha_inputs {
     /// Queries, `[batch][q_len][q_in]`.
     struct mha_slice q;
     /// Keys, `[batch][kv_len][k_in]`. Zero: the queries (self-attention), unless kv_len is zero.
+    /// Functions that take a cache do not look at keys and values.
     struct mha_slice k;
     /// Values, `[batch][kv_len][v_in]`. Zero: the keys, unless kv_len is zero.
     struct mha_slice v;
@@ -585,16 +868,6 @@ typedef struct mha_inputs {
     /// Dropout.
     struct mha_dropout dropout;
 } mha_inputs;
-
-/// Floats that are written. Either both members are zero (there is no such buffer), or `data` points
-/// to `len` floats, aligned to 4 bytes, that nobody else touches during a call. What they hold
-/// before does not matter.
-typedef struct mha_slice_mut {
-    /// The first float. Not looked at where `len` is zero.
-    float *data;
-    /// How many floats there are.
-    size_t len;
-} mha_slice_mut;
 
 /// The outputs of one call: overwritten, and never read before that. They may overlap nothing else
 /// in the call.
@@ -685,7 +958,7 @@ const char *mha_status_reason(mha_status status);
 
 /// What is wrong with which argument, such as `"scratch: too short"`.
 ///
-/// The texts take about 2.5 KiB of flash, in programs that call this function. Safe to call from
+/// The texts take about 4 KiB of flash, in programs that call this function. Safe to call from
 /// anywhere, interrupts included.
 ///
 /// @return a string that lives as long as the program; `"ok"` for `MHA_OK`, and what
@@ -709,6 +982,74 @@ int32_t mha_detect(void);
 /// @return a string that lives as long as the program; NULL where the machine does not have them or
 /// there is no such word.
 const char *mha_isa_name(int32_t isa);
+
+/// Checks a cache: its attention, its configuration, both arrays against them, and its state.
+///
+/// @param cache read during the call only; the arrays are not looked at.
+///
+/// Safe to call from anywhere, interrupts included, while nobody changes the cache.
+///
+/// @return MHA_OK; NULL or MISALIGNED (cache); what `mha_attention_check` returns; VALUE (cache) for
+/// a ring whose capacity or pinned positions are no multiple of 16, or pinned positions without a
+/// ring; LENGTH or TOO_LARGE (cache) for an array of another length; RANGE (cache) for a state that
+/// such a cache cannot have.
+mha_status mha_cache_check(const struct mha_cache *cache);
+
+/// Positions of each sequence that can still be attended to: the last axis of the scores. For a ring
+/// that has gone round, the pinned ones and those from `state.oldest` on, in that order; otherwise
+/// `state.len`.
+///
+/// @param cache read during the call only.
+///
+/// Safe to call from anywhere, interrupts included, while nobody changes the cache.
+///
+/// @return the count; SIZE_MAX for what `mha_cache_check` refuses.
+size_t mha_cache_stored(const struct mha_cache *cache);
+
+/// Forgets everything that a cache holds, whatever its state says. The arrays stay as they are.
+///
+/// @param cache its state is set.
+///
+/// Safe to call from anywhere, interrupts included, while nobody else uses the cache.
+///
+/// @return what `mha_cache_check` returns, but for RANGE; OVERLAP (cache) for arrays that overlap
+/// each other or the struct. Nothing has been written then.
+mha_status mha_cache_reset(struct mha_cache *cache);
+
+/// Forgets the positions of a cache from `len` on, as when a speculation failed.
+///
+/// @param cache its state is set.
+/// @param len how many positions are to stay.
+///
+/// Safe to call from anywhere, interrupts included, while nobody else uses the cache.
+///
+/// @return MHA_OK; what `mha_cache_check` returns; OVERLAP (cache) as in `mha_cache_reset`; RANGE
+/// (cache) where there are not as many positions, or a ring has overwritten what would come before.
+/// Nothing has been written then.
+mha_status mha_cache_rollback(struct mha_cache *cache, size_t len);
+
+/// Appends keys and values that are projected already.
+///
+/// @param cache its arrays and state are written.
+/// @param k keys, `[batch][n][kv_heads * qk / heads]`; n follows from the length. They may overlap
+/// nothing of the cache, like everything else that is read.
+/// @param k_len how many floats there are.
+/// @param v values, `[batch][n][kv_heads * v / heads]`. NULL, and `v_len` zero: the keys.
+/// @param v_len how many floats there are.
+/// @param options norm and rope, which change the keys on their way into the cache; the other
+/// options belong to the attending and are not looked at. NULL: none.
+///
+/// Nothing else is read or written. Safe to call in interrupts, while nobody else uses the cache.
+///
+/// @return MHA_OK; what `mha_cache_check` returns; NULL or MISALIGNED (any buffer), LENGTH or
+/// TOO_LARGE (any buffer), CACHE_FULL (cache), VALUE (rope, norm), MISALIGNED (options), OVERLAP
+/// (cache). Nothing has been written then.
+mha_status mha_cache_append(struct mha_cache *cache,
+                            const float *k,
+                            size_t k_len,
+                            const float *v,
+                            size_t v_len,
+                            const struct mha_options *options);
 
 /// Checks the widths, heads, scale and weight order of a configuration.
 ///
@@ -865,6 +1206,248 @@ mha_status mha_dot_product_attention_scores(const struct mha_attention *attentio
                                             float *scratch,
                                             size_t scratch_len);
 
+/// Computes a layer as `mha_forward` does, with options.
+///
+/// @param layer as in `mha_forward`.
+/// @param shape as in `mha_forward`.
+/// @param inputs as in `mha_forward`.
+/// @param options read during the call only, with everything it points to. NULL: none.
+/// @param outputs as in `mha_forward`; `options->scores` says which scores, and so their length.
+/// @param scratch as in `mha_forward`: options take none.
+/// @param scratch_len how many floats of scratch there are.
+///
+/// Threads and interrupts: as in `mha_forward`.
+///
+/// @return what `mha_forward` returns; MISALIGNED (options); VALUE (softcap, alibi, rope, norm,
+/// scores); LENGTH, NULL, MISALIGNED or TOO_LARGE (lens, alibi, rope, sinks, norm, segments, extra,
+/// lse); RANGE (lens, scores); CONFLICT (scores) for the mean of scores that are not probabilities;
+/// OVERLAP (lse). Nothing has been written then.
+mha_status mha_forward_with(const struct mha_layer *layer,
+                            struct mha_shape shape,
+                            const struct mha_inputs *inputs,
+                            const struct mha_options *options,
+                            const struct mha_outputs *outputs,
+                            float *scratch,
+                            size_t scratch_len);
+
+/// Computes some rows of a layer as `mha_forward_rows` does, with options.
+///
+/// @param layer as in `mha_forward`.
+/// @param shape that of the whole call.
+/// @param rows_start the first row.
+/// @param rows_end one past the last row.
+/// @param inputs those of the whole call.
+/// @param options those of the whole call; lse is that of the whole call, of which the rows' places
+/// are written: two calls at the same time must not be given the same. NULL: none.
+/// @param outputs as in `mha_forward_rows`.
+/// @param scratch as in `mha_forward`.
+/// @param scratch_len how many floats of scratch there are.
+///
+/// Threads and interrupts: as in `mha_forward`.
+///
+/// @return what `mha_forward_with` returns, and RANGE (rows). Nothing has been written then.
+mha_status mha_forward_rows_with(const struct mha_layer *layer,
+                                 struct mha_shape shape,
+                                 size_t rows_start,
+                                 size_t rows_end,
+                                 const struct mha_inputs *inputs,
+                                 const struct mha_options *options,
+                                 const struct mha_outputs *outputs,
+                                 float *scratch,
+                                 size_t scratch_len);
+
+/// Computes sequences of different lengths that lie one after another without padding.
+///
+/// Sequence i has the queries `q_starts[i]` up to, not including, `q_starts[i + 1]`, and likewise the
+/// keys and values of `kv_starts`; elsewhere these arrays are called `cu_seqlens`. The causal rule
+/// and the options apply to each sequence by itself.
+///
+/// @param layer as in `mha_forward`.
+/// @param sequences how many there are.
+/// @param q_starts `[sequences + 1]`, not falling; read during the call only.
+/// @param kv_starts `[sequences + 1]`, not falling; read during the call only.
+/// @param inputs q `[q_starts[sequences]][q_in]`, k and v `[kv_starts[sequences]][k_in]` and
+/// `[v_in]`. What is given for each sequence of a batch has no place here: mask, bias, offsets.
+/// @param options as in `mha_forward_with`, without lens, segments and lse. NULL: none.
+/// @param outputs y `[queries][out]`; scores, if asked for, for each sequence in order
+/// `[heads][its queries][its keys]`.
+/// @param scratch as in `mha_forward`, for the longest sequence.
+/// @param scratch_len how many floats of scratch there are.
+///
+/// Threads and interrupts: as in `mha_forward`.
+///
+/// @return what `mha_forward_with` returns; NULL, MISALIGNED or TOO_LARGE (rows) of starts, RANGE
+/// (rows) for starts that fall; CONFLICT (rows) for mask, bias, lens, segments, lse or offsets of
+/// single sequences. Nothing has been written then.
+mha_status mha_forward_packed(const struct mha_layer *layer,
+                              size_t sequences,
+                              const size_t *q_starts,
+                              const size_t *kv_starts,
+                              const struct mha_inputs *inputs,
+                              const struct mha_options *options,
+                              const struct mha_outputs *outputs,
+                              float *scratch,
+                              size_t scratch_len);
+
+/// Projects keys and values and appends them to a cache. Appending n positions at once or one by one
+/// leaves the same bits there.
+///
+/// @param layer as in `mha_forward`; its heads and widths must be those of the cache.
+/// @param cache its arrays and state are written.
+/// @param k keys, `[batch][n][k_in]`; n follows from the length. They may overlap nothing of the
+/// cache, like everything else that is read.
+/// @param k_len how many floats there are.
+/// @param v values, `[batch][n][v_in]`. NULL, and `v_len` zero: the keys.
+/// @param v_len how many floats there are.
+/// @param options norm and rope, which change the keys on their way into the cache; the other
+/// options belong to the attending and are not looked at. NULL: none.
+///
+/// It takes no scratch. Nothing else is read or written. Safe to call in interrupts, while nobody
+/// else uses the cache.
+///
+/// @return MHA_OK; what `mha_layer_check` and `mha_cache_check` return; VALUE (cache) for a cache of
+/// other heads or widths; the rest of `mha_cache_append`. Nothing has been written then.
+mha_status mha_append(const struct mha_layer *layer,
+                      struct mha_cache *cache,
+                      const float *k,
+                      size_t k_len,
+                      const float *v,
+                      size_t v_len,
+                      const struct mha_options *options);
+
+/// Attends over a cache: queries are projected, keys and values are those that `mha_append` has left
+/// there.
+///
+/// Where neither a causal rule nor `options->offset` says otherwise, the last query stands at the last
+/// position, so a call with `MHA_CAUSAL` gives after each append what `mha_forward` gives for the
+/// whole, bit for bit. Masks, biases and lens count keys by their positions, up to `cache->state.len`.
+///
+/// @param layer as in `mha_forward`.
+/// @param cache read during the call only. Any number of calls may read one at the same time.
+/// @param q_len queries of each sequence.
+/// @param inputs q `[batch][q_len][q_in]`; k and v are not looked at; the rest as in `mha_forward`,
+/// with kv_len being `cache->state.len`.
+/// @param options as in `mha_forward_with`; norm and rope must be those of the appending. NULL: none.
+/// @param outputs y `[batch][q_len][out]`; scores `[batch][heads][q_len][mha_cache_stored(cache)]`.
+/// @param scratch working memory. `mha_cached_scratch_len` floats give full speed; less works down to
+/// `mha_min_cached_scratch_len`, with the same bits, whatever the cache holds.
+/// @param scratch_len how many floats of scratch there are.
+///
+/// Threads and interrupts: as in `mha_forward`, while nobody changes the cache.
+///
+/// @return what `mha_forward_with` and `mha_cache_check` return; VALUE (cache) for a cache of other
+/// heads or widths; CONFLICT (scores) for scores that are not probabilities from a ring that has gone
+/// round. Nothing has been written then.
+mha_status mha_attend(const struct mha_layer *layer,
+                      const struct mha_cache *cache,
+                      size_t q_len,
+                      const struct mha_inputs *inputs,
+                      const struct mha_options *options,
+                      const struct mha_outputs *outputs,
+                      float *scratch,
+                      size_t scratch_len);
+
+/// Attention without projections as `mha_dot_product_attention` computes it, with options.
+///
+/// @param attention as in `mha_dot_product_attention`.
+/// @param isa the instructions to run on, one of `enum mha_isa`.
+/// @param shape batch, q_len, kv_len.
+/// @param inputs as in `mha_dot_product_attention`; with grouped heads, k has kv_heads * qk / heads
+/// features and v kv_heads * v / heads.
+/// @param options as in `mha_forward_with`, without norm and rope: keys are read where they lie. A
+/// cache has room for changed ones. NULL: none.
+/// @param outputs as in `mha_dot_product_attention`; `options->scores` says which scores.
+/// @param scratch as in `mha_dot_product_attention`.
+/// @param scratch_len how many floats of scratch there are.
+///
+/// Threads and interrupts: as in `mha_forward`.
+///
+/// @return what `mha_dot_product_attention` returns; the rest of `mha_forward_with`; CONFLICT (rope,
+/// norm). Nothing has been written then.
+mha_status mha_dot_product_attention_with(const struct mha_attention *attention,
+                                          int32_t isa,
+                                          struct mha_shape shape,
+                                          const struct mha_inputs *inputs,
+                                          const struct mha_options *options,
+                                          const struct mha_outputs *outputs,
+                                          float *scratch,
+                                          size_t scratch_len);
+
+/// The scores of attention alone as `mha_dot_product_attention_scores` computes them, with options.
+///
+/// @param attention as in `mha_dot_product_attention_scores`.
+/// @param isa the instructions to run on, one of `enum mha_isa`.
+/// @param shape batch, q_len, kv_len.
+/// @param inputs as in `mha_dot_product_attention_with`, without v.
+/// @param options as in `mha_dot_product_attention_with`. NULL: none.
+/// @param scores filled in, `[batch][heads][q_len][kv_len]` or what `options->scores` makes of it; may
+/// overlap nothing else.
+/// @param scores_len how many floats there are.
+/// @param scratch as in `mha_dot_product_attention`.
+/// @param scratch_len how many floats of scratch there are.
+///
+/// Threads and interrupts: as in `mha_forward`.
+///
+/// @return what `mha_dot_product_attention_with` returns. Nothing has been written then.
+mha_status mha_dot_product_attention_scores_with(const struct mha_attention *attention,
+                                                 int32_t isa,
+                                                 struct mha_shape shape,
+                                                 const struct mha_inputs *inputs,
+                                                 const struct mha_options *options,
+                                                 float *scores,
+                                                 size_t scores_len,
+                                                 float *scratch,
+                                                 size_t scratch_len);
+
+/// Attention without projections over a cache: `mha_attend` for queries that are projected already.
+///
+/// @param attention heads, widths and scale; heads and widths must be those of the cache.
+/// @param isa the instructions to run on, one of `enum mha_isa`.
+/// @param cache read during the call only, as in `mha_attend`.
+/// @param q_len queries of each sequence.
+/// @param inputs q `[batch][q_len][qk]`; the rest as in `mha_attend`.
+/// @param options as in `mha_attend`. NULL: none.
+/// @param outputs y `[batch][q_len][v]`; scores as in `mha_attend`.
+/// @param scratch as in `mha_dot_product_attention`.
+/// @param scratch_len how many floats of scratch there are.
+///
+/// Threads and interrupts: as in `mha_attend`.
+///
+/// @return what `mha_dot_product_attention` returns; the rest of `mha_attend`. Nothing has been
+/// written then.
+mha_status mha_dot_product_attention_cached(const struct mha_attention *attention,
+                                            int32_t isa,
+                                            const struct mha_cache *cache,
+                                            size_t q_len,
+                                            const struct mha_inputs *inputs,
+                                            const struct mha_options *options,
+                                            const struct mha_outputs *outputs,
+                                            float *scratch,
+                                            size_t scratch_len);
+
+/// Merges the attention of one sequence over some keys with that over others into the attention over
+/// all of them: two memories, two cores, a prefix that many share. Exact but for the rounding of two
+/// products a value; pieces can be merged in any order.
+///
+/// @param attention read during the call only.
+/// @param rows queries.
+/// @param y attention without projections over some keys, `[rows][v]`; receives the result.
+/// @param lse the log-sum-exps that belong to it (`mha_options.lse`), `[heads][rows]`; receives those
+/// of the result.
+/// @param other_y the attention over the other keys, `[rows][v]`.
+/// @param other_lse the log-sum-exps that belong to it, `[heads][rows]`.
+///
+/// y and lse may overlap nothing else. Safe to call from anywhere, interrupts included.
+///
+/// @return MHA_OK; what `mha_attention_check` returns; NULL, MISALIGNED or TOO_LARGE (y, lse), OVERLAP
+/// (y, lse). Nothing has been written then.
+mha_status mha_merge(const struct mha_attention *attention,
+                     size_t rows,
+                     float *y,
+                     float *lse,
+                     const float *other_y,
+                     const float *other_lse);
+
 /// Floats of scratch for full speed on a call of a layer. More is no faster; less works, more
 /// slowly and with the same bits, down to `mha_min_scratch_len`. `MHA_SCRATCH_LEN` and
 /// `MHA_SCRATCH_LEN_DIMS` are the same as constant expressions.
@@ -961,6 +1544,54 @@ size_t mha_attention_min_scratch_len(const struct mha_attention *attention);
 /// @return the length; SIZE_MAX where there is none (it overflows, or attention is NULL or
 /// misaligned).
 size_t mha_attention_scores_len(const struct mha_attention *attention, struct mha_shape shape);
+
+/// Floats of scratch for full speed on `mha_attend`, whatever the cache holds. More is no faster; less
+/// works, more slowly and with the same bits, down to `mha_min_cached_scratch_len`.
+/// `MHA_CACHED_SCRATCH_LEN` is the same as a constant expression.
+///
+/// @param config read during the call only.
+/// @param q_len queries of each sequence.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or config is NULL or misaligned).
+size_t mha_cached_scratch_len(const struct mha_config *config,
+                              size_t q_len);
+
+/// The least floats of scratch with which `mha_attend` works, whatever the cache holds and however
+/// many queries there are. `MHA_MIN_CACHED_SCRATCH_LEN` is the same as a constant expression.
+///
+/// @param config read during the call only.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (config is NULL or misaligned).
+size_t mha_min_cached_scratch_len(const struct mha_config *config);
+
+/// Floats of the keys of a cache: for each sequence, whole blocks of sixteen positions.
+/// `MHA_CACHE_KEYS_LEN` is the same as a constant expression.
+///
+/// @param attention read during the call only.
+/// @param cache read during the call only.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or a pointer is NULL or
+/// misaligned).
+size_t mha_cache_keys_len(const struct mha_attention *attention,
+                          const struct mha_cache_config *cache);
+
+/// Floats of the values of a cache. `MHA_CACHE_VALUES_LEN` is the same as a constant expression.
+///
+/// @param attention read during the call only.
+/// @param cache read during the call only.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or a pointer is NULL or
+/// misaligned).
+size_t mha_cache_values_len(const struct mha_attention *attention,
+                            const struct mha_cache_config *cache);
 
 /// Glorot's uniform initialiser, Flux's default: uniform in +-sqrt(6 / (fan_in + fan_out)).
 ///
@@ -1080,9 +1711,11 @@ mha_status mha_init_ones(float *weight, size_t len);
 MHA_ASSERT_(float, sizeof(float) == 4);
 MHA_ASSERT_(word, sizeof(size_t) == sizeof(void *) && sizeof(ptrdiff_t) == sizeof(void *));
 MHA_ASSERT_(slice, sizeof(mha_slice) == 2 * sizeof(void *));
-MHA_ASSERT_(config, sizeof(mha_config) == 7 * sizeof(void *) + (sizeof(void *) == 8 ? 16 : 12));
+MHA_ASSERT_(config, sizeof(mha_config) == 8 * sizeof(void *) + (sizeof(void *) == 8 ? 16 : 12));
 MHA_ASSERT_(layer, sizeof(mha_layer) == sizeof(mha_config) + 17 * sizeof(void *));
-MHA_ASSERT_(mask, sizeof(mha_mask) == 6 * sizeof(void *));
+MHA_ASSERT_(mask, sizeof(mha_mask) == 7 * sizeof(void *));
+MHA_ASSERT_(rope, sizeof(mha_rope) == (sizeof(void *) == 8 ? 80 : 48));
+MHA_ASSERT_(cache, sizeof(mha_cache) == 4 * sizeof(void *) + 8 + 4 * sizeof(void *) + 6 * sizeof(void *));
 MHA_ASSERT_(causal, sizeof(mha_causal) == 4 * sizeof(void *));
 #if !defined(__i386__)
 MHA_ASSERT_(dropout, sizeof(mha_dropout) == 16);
