@@ -229,7 +229,7 @@ impl<'c> Cache<'c> {
             let to = store.keys.get_mut(at..).unwrap_or_default();
             to.iter_mut().step_by(BLOCK).zip(from).for_each(|(to, from)| *to = *from);
             if let Some(options) = rules.options().filter(|options| transforms(options)) {
-                let position = key_position(options, first, row % n);
+                let position = key_position(options, first, row % n.max(1));
                 for head in 0..heads {
                     let at = head * d * BLOCK;
                     let mut key = Features { data: to, at, stride: BLOCK, count: d };

@@ -11,6 +11,7 @@ use crate::plan::TileParts;
 use crate::select::{Select, scored, scored_rows};
 use crate::store::Head;
 use crate::visible::Queries;
+use crate::work::width;
 
 /// The scores of a call: for each sequence that its rows touch, in order, those of its queries.
 pub(crate) struct AllScores<'a> {
@@ -48,7 +49,7 @@ impl<'a> AllScores<'a> {
         let before = scored_rows(shape, &(rows.start..start), chosen);
         let data = self.data.as_deref_mut().and_then(|data| {
             let at = heads * before * columns;
-            data.get_mut(at..at + heads * queries.len() * columns)
+            data.get_mut(at..at + heads * width(&queries) * columns)
         });
         Scores { data, at, select, columns, queries }
     }
@@ -120,7 +121,7 @@ impl Scores<'_> {
         };
         let place = place.filter(|_| self.queries.contains(&see.first));
         let scores = self.data.as_deref_mut().zip(place).and_then(|(scores, place)| {
-            let at = (place * self.queries.len() + see.first - self.queries.start) * columns;
+            let at = (place * width(&self.queries) + see.first - self.queries.start) * columns;
             scores.get_mut(at..at + rows * columns).filter(|scores| !scores.is_empty())
         });
         let mean = self.select == Select::Mean;

@@ -53,7 +53,7 @@ impl<R: Rules> Task for Forward<'_, R> {
             // 2. Groups of heads.
             for group in groups(attention.kv_heads, plan.group) {
                 let (key_features, value_features) =
-                    (group.len() * attention.head_qk(), group.len() * attention.head_v());
+                    (width(&group) * attention.head_qk(), width(&group) * attention.head_v());
                 let keys_len = kv_len.div_ceil(BLOCK) * BLOCK * key_features;
                 let values_len = kv_len * value_features;
                 let mut store = StoreMut {
@@ -189,19 +189,19 @@ impl New<'_> {
             // at a time as there is room for.
             let k = row_major(rows(self.k, row, run, dims.k_in), run, dims.k_in);
             let mut done = 0;
-            while done < keys.len() {
+            while done < width(&keys) {
                 let chunk = keys.start + done..keys.end.min(keys.start + done + stride.max(1));
                 let bias = weights.bk.and_then(|bias| bias.get(chunk.clone()));
                 let start = bias.map_or(Start::Zero, Start::Columns);
-                let mut c = MatrixMut::new(store.values(place), run, chunk.len(), stride);
+                let mut c = MatrixMut::new(store.values(place), run, width(&chunk), stride);
                 K::product(k, wk.columns(&chunk), &mut c, start, None);
-                turn_into_blocks::<K>(self, row, run, done..done + chunk.len(), store);
-                done += chunk.len();
+                turn_into_blocks::<K>(self, row, run, done..done + width(&chunk), store);
+                done += width(&chunk);
             }
             let v = row_major(rows(self.v, row, run, dims.v_in), run, dims.v_in);
             let bias = weights.bv.and_then(|bias| bias.get(values.clone()));
             let start = bias.map_or(Start::Zero, Start::Columns);
-            let mut c = MatrixMut::new(store.values(place), run, values.len(), stride);
+            let mut c = MatrixMut::new(store.values(place), run, width(&values), stride);
             K::product(v, wv.columns(&values), &mut c, start, None);
             row += run;
         }
@@ -239,11 +239,11 @@ fn turn_into_blocks<K: Kernel>(
         let from = Matrix {
             data: store.values.get(from..).unwrap_or(&[]),
             rows: count,
-            columns: features.len(),
+            columns: width(&features),
             row_stride,
         };
         let to = store.keys.get_mut(at..).unwrap_or_default();
-        K::turn(from, &mut MatrixMut::new(to, features.len(), count, BLOCK));
+        K::turn(from, &mut MatrixMut::new(to, width(&features), count, BLOCK));
         done += count;
     }
 }
@@ -310,7 +310,7 @@ impl<R: Rules> Group<'_, R> {
             let count = plan.queries.min(rows_of_call.end - next);
             // 4. [queries] = [count, group · d], scaled
             let q = row_major(rows(inputs.q, next, count, dims.q_in), count, dims.q_in);
-            let mut c = MatrixMut::new(queries, count, qk.len(), qk.len());
+            let mut c = MatrixMut::new(queries, count, width(&qk), width(&qk));
             let start = bq.map_or(Start::Zero, Start::Columns);
             let after = transformed.map_or(Some(scale), |_| None);
             K::product(q, wq.columns(&qk), &mut c, start, after);
@@ -334,12 +334,12 @@ impl<R: Rules> Group<'_, R> {
                 if let Some(options) = transformed {
                     for row in 0..of_sequence.len() {
                         let position = see.rotary_position(options, row);
-                        let at = (done + row) * qk.len();
-                        for at in (at..at + qk.len()).step_by(d.max(1)) {
+                        let at = (done + row) * width(&qk);
+                        for at in (at..at + width(&qk)).step_by(d.max(1)) {
                             let mut head = Features { data: queries, at, stride: 1, count: d };
                             transform(options, Side::Query, position, &mut head);
                         }
-                        let row = queries.get_mut(at..at + qk.len()).unwrap_or_default();
+                        let row = queries.get_mut(at..at + width(&qk)).unwrap_or_default();
                         row.iter_mut().for_each(|q| *q *= scale);
                     }
                 }
@@ -349,18 +349,18 @@ impl<R: Rules> Group<'_, R> {
                     let kv_head = head / sharing.max(1);
                     let keys_and_values = store.head(kv_head, d, d_v);
                     let mut row = 0;
-                    while row < of_sequence.len() {
-                        let tile_rows = plan.rows.min(of_sequence.len() - row);
-                        let at = (done + row) * qk.len() + in_group * d;
+                    while row < width(&of_sequence) {
+                        let tile_rows = plan.rows.min(width(&of_sequence) - row);
+                        let at = (done + row) * width(&qk) + in_group * d;
                         let queries = Matrix {
                             data: queries.get(at..).unwrap_or(&[]),
                             rows: tile_rows,
                             columns: d,
-                            row_stride: qk.len(),
+                            row_stride: width(&qk),
                         };
-                        let at = (done + row) * v.len() + in_group * d_v;
+                        let at = (done + row) * width(&v) + in_group * d_v;
                         let mixed = mixed.get_mut(at..).unwrap_or_default();
-                        let mut mixed = MatrixMut::new(mixed, tile_rows, d_v, v.len());
+                        let mut mixed = MatrixMut::new(mixed, tile_rows, d_v, width(&v));
                         let see = Queries { head, kv_head, first: see.first + row, ..see };
                         scores.attend::<K, R>(
                             &keys_and_values,
@@ -376,7 +376,7 @@ impl<R: Rules> Group<'_, R> {
             }
 
             // 6. [y] = [count, out], the group's features added in their order
-            let mixed = row_major(mixed, count, v.len());
+            let mixed = row_major(mixed, count, width(&v));
             let y = results.y.get_mut((next - results.rows.start) * dims.out..).unwrap_or_default();
             let mut y = MatrixMut::new(y, count, dims.out, dims.out);
             let start = match weights.bo {
@@ -411,20 +411,25 @@ impl<'a> Weight<'a> {
     fn columns(&self, outputs: &Range<usize>) -> Columns<'a> {
         let (input, output) = self.strides();
         let data = self.data.get(outputs.start * output..).unwrap_or(&[]);
-        Columns::strided(data, self.inputs, outputs.len(), input, output)
+        Columns::strided(data, self.inputs, width(outputs), input, output)
     }
 
     /// Some inputs and all outputs as a right operand, `[inputs, outputs]`.
     fn rows(&self, inputs: &Range<usize>) -> Columns<'a> {
         let (input, output) = self.strides();
         let data = self.data.get(inputs.start * input..).unwrap_or(&[]);
-        Columns::strided(data, inputs.len(), self.outputs, input, output)
+        Columns::strided(data, width(inputs), self.outputs, input, output)
     }
 }
 
 /// The features that a group of heads owns.
 fn features(group: &Range<usize>, each: usize) -> Range<usize> {
     group.start * each..group.end * each
+}
+
+/// How many there are. (`Range::len` asserts what it has computed, which not every build can drop.)
+pub(crate) fn width(range: &Range<usize>) -> usize {
+    range.end.saturating_sub(range.start)
 }
 
 /// `count` rows of a row-major matrix.

@@ -133,7 +133,7 @@ pub(super) unsafe fn product<T: Tiles, const PACK: usize>(
         let (rows, taller) = if c.rows <= most {
             (c.rows, 0)
         } else {
-            let tiles = c.rows.div_ceil(most);
+            let tiles = c.rows.div_ceil(most).max(1);
             (c.rows / tiles, c.rows % tiles)
         };
         // 2. Slices of the depth. Between them C holds the sums so far, which loses nothing.
