@@ -189,7 +189,7 @@ class config {
 public:
     /// A layer of these widths with 8 heads (Flux's default), weights in [in][out] order.
     constexpr explicit config(dims widths) noexcept
-        : c_{widths, 8, MHA_WEIGHT_ORDER_IN_OUT, 0, 0.0f}
+        : c_{widths, 8, MHA_WEIGHT_ORDER_IN_OUT, 0, 0.0f, 0}
     {
     }
 
@@ -310,7 +310,7 @@ public:
                                         std::size_t q_len, std::size_t kv_len) const noexcept
     {
         inputs changed = *this;
-        changed.i_.bias = {data.data(), data.size(), {batch, heads, q_len, kv_len}};
+        changed.i_.bias = {data.data(), data.size(), {batch, heads, q_len, kv_len}, 0};
         return changed;
     }
     /// Restricts which keys a query may attend to: nonzero attends. Extents as for bias.
@@ -412,7 +412,7 @@ private:
 class attention {
 public:
     constexpr attention(std::size_t heads, std::size_t qk, std::size_t v) noexcept
-        : a_{heads, qk, v, 0, 0.0f}
+        : a_{heads, qk, v, 0, 0.0f, 0}
     {
     }
 

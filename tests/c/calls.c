@@ -120,9 +120,9 @@ static void masks(void)
     CHECK(run(1, &layer, &inputs) == MHA_OK && same());
 
     inputs = all;
-    inputs.mask = (mha_mask){ mask, MHA_COUNT(mask), { 1, 1, Q, KV } };
+    inputs.mask = (mha_mask){ mask, MHA_COUNT(mask), { 1, 1, Q, KV }, 0 };
     CHECK(run(1, &layer, &inputs) == MHA_OK && same());
-    inputs.mask = (mha_mask){ mask, MHA_COUNT(mask), { 1, 1, 0, 0 } };
+    inputs.mask = (mha_mask){ mask, MHA_COUNT(mask), { 1, 1, 0, 0 }, 0 };
     CHECK(run(1, &layer, &inputs) == MHA_OK && same());
 
     inputs = all;

@@ -27,6 +27,16 @@ struct memory {
     float weight[ROOM(4 * 5)];
     ptrdiff_t offsets[ROOM(BATCH)];
     uint8_t mask[ROOM(BATCH * HEADS * Q * KV)];
+    float keys[ROOM(MHA_CACHE_KEYS_LEN(QK, HEADS, HEADS, BATCH, KV))];
+    float values[ROOM(MHA_CACHE_VALUES_LEN(V, HEADS, HEADS, BATCH, KV))];
+    float lse[ROOM(BATCH * HEADS * Q)], slopes[ROOM(HEADS)], sinks[ROOM(HEADS)];
+    float q_gain[ROOM(QK / HEADS)], k_gain[ROOM(QK / HEADS)], cos[ROOM(2 * KV)], sin[ROOM(2 * KV)];
+    float extra_k[ROOM(QK)], extra_v[ROOM(V)];
+    float merge_y[ROOM(Q * V)], merge_lse[ROOM(HEADS * Q)];
+    float other_y[ROOM(Q * V)], other_lse[ROOM(HEADS * Q)];
+    size_t lens[ROOM(BATCH)], q_starts[BATCH + 1], kv_starts[BATCH + 1];
+    uint32_t q_segments[ROOM(BATCH * Q)], kv_segments[ROOM(BATCH * KV)];
+    mha_cache cache;
     mha_weights weights;
     mha_rng rng;
     float gain;
@@ -37,13 +47,16 @@ static struct memory memory, before;
 enum function {
     FORWARD, FORWARD_ROWS, ATTENTION, SCORES, CONFIG_CHECK, ATTENTION_CHECK, LAYER_CHECK, FROM_FLAT,
     GLOROT_UNIFORM, GLOROT_NORMAL, KAIMING_UNIFORM, KAIMING_NORMAL, TRUNCATED_NORMAL, ORTHOGONAL,
-    IDENTITY, ZEROS, ONES, FUNCTIONS
+    IDENTITY, ZEROS, ONES, FORWARD_WITH, ROWS_WITH, PACKED, ATTENTION_WITH, SCORES_WITH, APPEND,
+    CACHE_APPEND, ATTEND, ATTENTION_CACHED, CACHE_CHECK, CACHE_RESET, CACHE_ROLLBACK, MERGE, FUNCTIONS
 };
 static const char *const names[FUNCTIONS] = {
     "forward", "forward_rows", "dot_product_attention", "dot_product_attention_scores",
     "config_check", "attention_check", "layer_check", "weights_from_flat", "glorot_uniform",
     "glorot_normal", "kaiming_uniform", "kaiming_normal", "truncated_normal", "orthogonal",
-    "identity", "zeros", "ones"
+    "identity", "zeros", "ones", "forward_with", "forward_rows_with", "forward_packed",
+    "dot_product_attention_with", "dot_product_attention_scores_with", "append", "cache_append",
+    "attend", "dot_product_attention_cached", "cache_check", "cache_reset", "cache_rollback", "merge"
 };
 
 /* The arguments of every function. */
@@ -67,8 +80,19 @@ struct call {
     mha_slice flat;
     mha_slice_mut weight;
     int32_t isa;
+    const mha_options *options_at;
+    mha_options options;
+    mha_cache *cache_at;
+    size_t sequences;
+    const size_t *q_starts, *kv_starts;
+    mha_slice new_k, new_v;
+    size_t rollback, merge_rows;
+    float *merge_y, *merge_lse;
+    const float *other_y, *other_lse;
 };
 static struct call call;
+
+#include "errors_family.h"
 
 /* A good call of any function, all memory filled with a pattern. */
 static void restore(enum function function)
@@ -89,11 +113,11 @@ static void restore(enum function function)
                      { m->wo + 1, V * OUT }, { m->bq + 1, QK }, { m->bk + 1, QK }, { m->bv + 1, V },
                      { m->bo + 1, OUT } },
     };
-    c->attention = (mha_attention){ HEADS, QK, V, 1, 0.5f };
+    c->attention = (mha_attention){ HEADS, QK, V, 1, 0.5f, 0 };
     c->shape = (mha_shape){ BATCH, Q, KV };
     c->rows_start = 0;
     c->rows_end = BATCH * Q;
-    const int projected = function == FORWARD || function == FORWARD_ROWS;
+    const int projected = (WITH_LAYER >> function & 1) != 0;
     const size_t q = projected ? Q_IN : QK, k = projected ? K_IN : QK, v = projected ? V_IN : V;
     /* The inputs of attention are wider than the arrays of that name: they lie in the larger. */
     static float wide_q[ROOM(BATCH * Q * QK)], wide_k[ROOM(BATCH * KV * QK)];
@@ -102,7 +126,7 @@ static void restore(enum function function)
         .k = { (projected ? m->k : wide_k) + 1, BATCH * KV * k },
         .v = { m->v + 1, BATCH * KV * v },
         .bias = { m->bias + 1, BATCH * HEADS * Q * KV, { BATCH, HEADS, Q, KV } },
-        .mask = { m->mask + 1, BATCH * HEADS * Q * KV, { BATCH, HEADS, Q, KV } },
+        .mask = { m->mask + 1, BATCH * HEADS * Q * KV, { BATCH, HEADS, Q, KV }, 0 },
         .causal = { MHA_CAUSAL_MODE_PER_SEQUENCE, 0, m->offsets + 1, BATCH },
         .dropout = { 0.25f, 1 },
     };
@@ -127,6 +151,7 @@ static void restore(enum function function)
     c->rng_at = &m->rng;
     c->gain_at = &m->gain;
     c->normal_at = &m->normal;
+    restore_family(m, c, function);
     before = memory;
 }
 
@@ -163,9 +188,8 @@ static mha_status run(enum function function)
     case IDENTITY: return mha_init_identity(w, n, 5, c->gain_at);
     case ZEROS: return mha_init_zeros(w, n);
     case ONES: return mha_init_ones(w, n);
-    case FUNCTIONS: break;
+    default: return run_family(c, function);
     }
-    return -1;
 }
 
 /* By kind and argument, whether some row has provoked it. */
@@ -193,7 +217,7 @@ static void expect(enum function function, const char *row, int kind, int argume
     }
 }
 
-/* The defects of single members. */
+/* The functions that have a defect in common. */
 #define WITHOUT_PROJECTIONS (1 << ATTENTION | 1 << SCORES)
 #define WITH_PROJECTIONS (1 << FORWARD | 1 << FORWARD_ROWS)
 #define CALLS (WITH_PROJECTIONS | WITHOUT_PROJECTIONS)
@@ -246,12 +270,12 @@ static void expect(enum function function, const char *row, int kind, int argume
     X(CALLS, BROADCAST, BIAS, c->inputs.bias.extents[3] = 10)                                        \
     X(CALLS, LENGTH, MASK, c->inputs.mask.extents[3] = 1)                                            \
     X(CALLS, LENGTH, BIAS, c->inputs.bias.extents[0] = 1)                                            \
-    X(CALLS, VALUE, CAUSAL, c->inputs.causal.mode = 3)                                               \
+    X(CALLS, VALUE, CAUSAL, c->inputs.causal.mode = 4)                                               \
     X(CALLS, VALUE, CAUSAL, c->inputs.causal.mode = -1)                                              \
     X(CALLS, VALUE, DROPOUT, c->inputs.dropout.p = 1.0f)                                             \
     X(CALLS, VALUE, DROPOUT, c->inputs.dropout.p = -0.1f)                                            \
     X(CALLS, VALUE, DROPOUT, c->inputs.dropout.p = NAN)                                              \
-    X(WITH_Y, VALUE, SCORES_AT, c->outputs.scores_at = 3)                                            \
+    X(WITH_Y, VALUE, SCORES_AT, c->outputs.scores_at = 4)                                            \
     X(WITH_Y, VALUE, SCORES_AT, c->outputs.scores_at = -1)                                           \
     X(1 << FORWARD_ROWS, RANGE, ROWS, c->rows_end = BATCH * Q + 1)                                   \
     X(1 << FORWARD_ROWS, RANGE, ROWS, (c->rows_start = 3, c->rows_end = 2))                          \
@@ -315,6 +339,7 @@ static void rows(void)
         expect((enum function)f, #defect, MHA_KIND_##kind, MHA_ARGUMENT_##argument); \
     }
     ROWS(ROW)
+    FAMILY_ROWS(ROW)
 }
 
 /* The defects that every buffer of floats can have. */
@@ -509,7 +534,8 @@ int main(void)
         CHECK(status == MHA_OK);
         if (status != MHA_OK) printf("%s: %s\n", names[f], mha_status_message(status));
         /* And they write: the comparison would see it. */
-        const int checks_only = f == CONFIG_CHECK || f == ATTENTION_CHECK || f == LAYER_CHECK;
+        const int checks_only = f == CONFIG_CHECK || f == ATTENTION_CHECK || f == LAYER_CHECK
+                                || f == CACHE_CHECK;
         CHECK(checks_only == (memcmp(&memory, &before, sizeof memory) == 0));
     }
     rows();

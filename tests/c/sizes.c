@@ -30,6 +30,26 @@ static void compare(size_t qk, size_t v, size_t heads, size_t q_len, size_t kv_l
               == mha_scratch_len(&config, many));
     }
     CHECK(MHA_MIN_SCRATCH_LEN_DIMS(qk, v, heads, kv_len) == mha_min_scratch_len(&config, shape));
+    /* Key/value heads that divide the heads, and a cache of as many positions as there are keys. */
+    for (size_t kv_heads = 1; kv_heads <= heads; ++kv_heads) {
+        if (heads % kv_heads != 0) continue;
+        const mha_config grouped = { .dims = { 3, 4, 5, qk, v, 7 }, .heads = heads,
+                                     .kv_heads = kv_heads };
+        const mha_attention of_cache = { .heads = heads, .qk = qk, .v = v, .kv_heads = kv_heads };
+        const mha_cache_config cache = { .batch = 3, .capacity = kv_len };
+        CHECK(MHA_SCRATCH_LEN_GROUPED(qk, v, heads, kv_heads, 2, q_len, kv_len)
+              == mha_scratch_len(&grouped, shape));
+        CHECK(MHA_MIN_SCRATCH_LEN_GROUPED(qk, v, heads, kv_heads, kv_len)
+              == mha_min_scratch_len(&grouped, shape));
+        CHECK(MHA_CACHED_SCRATCH_LEN(qk, v, heads, kv_heads, q_len)
+              == mha_cached_scratch_len(&grouped, q_len));
+        CHECK(MHA_MIN_CACHED_SCRATCH_LEN(qk, v, heads, kv_heads)
+              == mha_min_cached_scratch_len(&grouped));
+        CHECK(MHA_CACHE_KEYS_LEN(qk, heads, kv_heads, 3, kv_len)
+              == mha_cache_keys_len(&of_cache, &cache));
+        CHECK(MHA_CACHE_VALUES_LEN(v, heads, kv_heads, 3, kv_len)
+              == mha_cache_values_len(&of_cache, &cache));
+    }
     CHECK(MHA_ATTENTION_SCRATCH_LEN(qk, v, heads, q_len)
           == mha_attention_scratch_len(&attention, shape));
     CHECK(MHA_ATTENTION_MIN_SCRATCH_LEN(qk, v, heads) == mha_attention_min_scratch_len(&attention));

@@ -115,11 +115,19 @@ struct Program {
 /// What the examples print.
 const EXAMPLE: Option<&str> = Some("y = 3 6, scores = 0.5 0.5\n");
 
-const PROGRAMS: [Program; 7] = [
+const STREAM: &str = "1000 frames, the last 48 kept\n";
+const DECODE: &str = "token by token is the whole at once: yes\n";
+const BATCH: &str = "padded, packed and alone agree: yes\n";
+
+const PROGRAMS: [Program; 11] = [
     Program { name: "example", language: Language::C, says: EXAMPLE },
     Program { name: "sizes", language: Language::C, says: None },
     Program { name: "calls", language: Language::C, says: None },
     Program { name: "errors", language: Language::C, says: None },
+    Program { name: "family", language: Language::C, says: None },
+    Program { name: "stream", language: Language::C, says: Some(STREAM) },
+    Program { name: "decode", language: Language::C, says: Some(DECODE) },
+    Program { name: "batch", language: Language::C, says: Some(BATCH) },
     Program { name: "run_cases", language: Language::C, says: None },
     Program { name: "example", language: Language::Cpp, says: EXAMPLE },
     Program { name: "wrapper", language: Language::Cpp, says: None },
