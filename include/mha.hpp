@@ -38,6 +38,8 @@ enum class kind : std::int32_t {
     broadcast = MHA_KIND_BROADCAST,
     value = MHA_KIND_VALUE,
     range = MHA_KIND_RANGE,
+    conflict = MHA_KIND_CONFLICT,
+    cache_full = MHA_KIND_CACHE_FULL,
     null = MHA_KIND_NULL,
     misaligned = MHA_KIND_MISALIGNED,
     overlap = MHA_KIND_OVERLAP,
@@ -70,6 +72,17 @@ enum class argument : std::int32_t {
     scores = MHA_ARGUMENT_SCORES,
     scratch = MHA_ARGUMENT_SCRATCH,
     weights = MHA_ARGUMENT_WEIGHTS,
+    lens = MHA_ARGUMENT_LENS,
+    softcap = MHA_ARGUMENT_SOFTCAP,
+    alibi = MHA_ARGUMENT_ALIBI,
+    rope = MHA_ARGUMENT_ROPE,
+    sinks = MHA_ARGUMENT_SINKS,
+    norm = MHA_ARGUMENT_NORM,
+    segments = MHA_ARGUMENT_SEGMENTS,
+    extra = MHA_ARGUMENT_EXTRA,
+    lse = MHA_ARGUMENT_LSE,
+    cache = MHA_ARGUMENT_CACHE,
+    kv_heads = MHA_ARGUMENT_KV_HEADS,
     layer = MHA_ARGUMENT_LAYER,
     config = MHA_ARGUMENT_CONFIG,
     attention = MHA_ARGUMENT_ATTENTION,
@@ -81,6 +94,7 @@ enum class argument : std::int32_t {
     weight = MHA_ARGUMENT_WEIGHT,
     rng = MHA_ARGUMENT_RNG,
     parameters = MHA_ARGUMENT_PARAMETERS,
+    options = MHA_ARGUMENT_OPTIONS,
     other = MHA_ARGUMENT_OTHER,
 };
 
@@ -95,6 +109,7 @@ enum class scores_at : std::int32_t {
     softmax = MHA_SCORES_AT_SOFTMAX,
     logits = MHA_SCORES_AT_LOGITS,
     masked = MHA_SCORES_AT_MASKED,
+    capped = MHA_SCORES_AT_CAPPED,
 };
 
 /// The instructions to run on: `enum mha_isa`.
@@ -242,6 +257,23 @@ public:
     {
         return MHA_MIN_SCRATCH_LEN_GROUPED(c_.dims.qk, c_.dims.v, c_.heads, kv_heads(), s.kv_len);
     }
+    /// Floats of scratch for full speed when attending over a cache, whatever it holds.
+    [[nodiscard]] constexpr std::size_t cached_scratch_len(std::size_t q_len) const noexcept
+    {
+        return MHA_CACHED_SCRATCH_LEN(c_.dims.qk, c_.dims.v, c_.heads, kv_heads(), q_len);
+    }
+    /// Floats of the keys of a cache.
+    [[nodiscard]] constexpr std::size_t cache_keys_len(std::size_t capacity,
+                                                       std::size_t batch = 1) const noexcept
+    {
+        return MHA_CACHE_KEYS_LEN(c_.dims.qk, c_.heads, kv_heads(), batch, capacity);
+    }
+    /// Floats of the values of a cache.
+    [[nodiscard]] constexpr std::size_t cache_values_len(std::size_t capacity,
+                                                         std::size_t batch = 1) const noexcept
+    {
+        return MHA_CACHE_VALUES_LEN(c_.dims.v, c_.heads, kv_heads(), batch, capacity);
+    }
     /// Floats of y.
     [[nodiscard]] constexpr std::size_t y_len(shape s) const noexcept
     {
@@ -310,7 +342,7 @@ public:
                                         std::size_t q_len, std::size_t kv_len) const noexcept
     {
         inputs changed = *this;
-        changed.i_.bias = {data.data(), data.size(), {batch, heads, q_len, kv_len}, 0};
+        changed.i_.bias = {data.data(), data.size(), {batch, heads, q_len, kv_len}};
         return changed;
     }
     /// Restricts which keys a query may attend to: nonzero attends. Extents as for bias.
@@ -319,11 +351,27 @@ public:
                                         std::size_t kv_len) const noexcept
     {
         inputs changed = *this;
-        changed.i_.mask = {data.data(), data.size(), {batch, heads, q_len, kv_len}};
+        changed.i_.mask = {data.data(), data.size(), {batch, heads, q_len, kv_len}, 0};
+        return changed;
+    }
+    /// The mask in the opposite sense, PyTorch's: nonzero excludes.
+    [[nodiscard]] constexpr inputs mask_excluding(span<const std::uint8_t> data, std::size_t batch,
+                                                  std::size_t heads, std::size_t q_len,
+                                                  std::size_t kv_len) const noexcept
+    {
+        inputs changed = mask(data, batch, heads, q_len, kv_len);
+        changed.i_.mask.excluding = 1;
+        return changed;
+    }
+    /// Lets query i attend to keys 0 to i only; with a cache, to all positions up to its own.
+    [[nodiscard]] constexpr inputs causal() const noexcept
+    {
+        inputs changed = *this;
+        changed.i_.causal = MHA_CAUSAL;
         return changed;
     }
     /// Lets query i attend to keys 0 to i + offset only.
-    [[nodiscard]] constexpr inputs causal(std::ptrdiff_t offset = 0) const noexcept
+    [[nodiscard]] constexpr inputs causal(std::ptrdiff_t offset) const noexcept
     {
         inputs changed = *this;
         changed.i_.causal = {MHA_CAUSAL_MODE_OFFSET, offset, nullptr, 0};
@@ -374,6 +422,204 @@ private:
     mha_outputs o_;
 };
 
+/// What a call may ask for beyond the plain layer, borrowed: `mha_options`. The functions that take it
+/// are others than the plain ones, so a program that has no options does not contain their code.
+class options {
+public:
+    /// None.
+    constexpr options() noexcept = default;
+
+    /// Position of the first query among the keys, for windows, ALiBi and rotation.
+    [[nodiscard]] constexpr options offset(std::ptrdiff_t position) const noexcept
+    {
+        options changed = *this;
+        changed.o_.offset = {MHA_CAUSAL_MODE_OFFSET, position, nullptr, 0};
+        return changed;
+    }
+    /// Lets a query see that many keys before its own position at most.
+    [[nodiscard]] constexpr options window_left(std::size_t keys) const noexcept
+    {
+        options changed = *this;
+        changed.o_.window.has_left = 1;
+        changed.o_.window.left = keys;
+        return changed;
+    }
+    /// Lets a query see that many keys after its own position at most.
+    [[nodiscard]] constexpr options window_right(std::size_t keys) const noexcept
+    {
+        options changed = *this;
+        changed.o_.window.has_right = 1;
+        changed.o_.window.right = keys;
+        return changed;
+    }
+    /// How many keys of each sequence are real, [batch].
+    [[nodiscard]] constexpr options lens(span<const std::size_t> of_sequences) const noexcept
+    {
+        options changed = *this;
+        changed.o_.lens = of_sequences.data();
+        changed.o_.lens_len = of_sequences.size();
+        return changed;
+    }
+    /// Logits become c * tanh(logits / c).
+    [[nodiscard]] constexpr options softcap(float c) const noexcept
+    {
+        options changed = *this;
+        changed.o_.softcap = c;
+        return changed;
+    }
+    /// A penalty on distance, with the usual slopes.
+    [[nodiscard]] constexpr options alibi() const noexcept
+    {
+        options changed = *this;
+        changed.o_.alibi.kind = MHA_ALIBI_KIND_STANDARD;
+        return changed;
+    }
+    /// A penalty on distance, with a slope for each head.
+    [[nodiscard]] constexpr options alibi(span<const float> slopes) const noexcept
+    {
+        options changed = *this;
+        changed.o_.alibi = {MHA_ALIBI_KIND_SLOPES, {slopes.data(), slopes.size()}};
+        return changed;
+    }
+    /// Rotary positions, as C has them.
+    [[nodiscard]] constexpr options rope(const mha_rope &rotation) const noexcept
+    {
+        options changed = *this;
+        changed.o_.rope = rotation;
+        return changed;
+    }
+    /// Rotary positions over all features, half-split pairs, angles from a base.
+    [[nodiscard]] constexpr options rope(float base) const noexcept
+    {
+        mha_rope rotation{};
+        rotation.kind = MHA_ROPE_KIND_BASE;
+        rotation.base = base;
+        return rope(rotation);
+    }
+    /// A logit for each head without a value.
+    [[nodiscard]] constexpr options sinks(span<const float> logits) const noexcept
+    {
+        options changed = *this;
+        changed.o_.sinks = {logits.data(), logits.size()};
+        return changed;
+    }
+    /// Normalisation of queries and keys, as C has it.
+    [[nodiscard]] constexpr options norm(const mha_norm &normalisation) const noexcept
+    {
+        options changed = *this;
+        changed.o_.norm = normalisation;
+        return changed;
+    }
+    /// The document of each query, [batch][q_len], and of each key, [batch][kv_len].
+    [[nodiscard]] constexpr options segments(span<const std::uint32_t> q,
+                                             span<const std::uint32_t> kv) const noexcept
+    {
+        options changed = *this;
+        changed.o_.segments = {q.data(), q.size(), kv.data(), kv.size()};
+        return changed;
+    }
+    /// One more key and value that every query sees.
+    [[nodiscard]] constexpr options extra(span<const float> k, span<const float> v) const noexcept
+    {
+        options changed = *this;
+        changed.o_.extra = {{k.data(), k.size()}, {v.data(), v.size()}};
+        return changed;
+    }
+    /// Also writes the log-sum-exp of each row, [batch][heads][q_len].
+    [[nodiscard]] constexpr options lse(span<float> to) const noexcept
+    {
+        options changed = *this;
+        changed.o_.lse = {to.data(), to.size()};
+        return changed;
+    }
+    /// Writes the scores of one head alone.
+    [[nodiscard]] constexpr options scores_of_head(std::size_t head) const noexcept
+    {
+        options changed = *this;
+        changed.o_.scores = MHA_SELECT_HEAD;
+        changed.o_.score_head = head;
+        return changed;
+    }
+    /// Writes the mean of the heads' scores.
+    [[nodiscard]] constexpr options scores_mean() const noexcept
+    {
+        options changed = *this;
+        changed.o_.scores = MHA_SELECT_MEAN;
+        return changed;
+    }
+    /// Writes the scores of each sequence's queries from start up to, not including, end.
+    [[nodiscard]] constexpr options score_queries(std::size_t start, std::size_t end) const noexcept
+    {
+        options changed = *this;
+        changed.o_.score_queries_start = start;
+        changed.o_.score_queries_end = end;
+        return changed;
+    }
+
+    /// As C has it.
+    [[nodiscard]] constexpr const mha_options &get() const noexcept { return o_; }
+
+private:
+    mha_options o_{};
+};
+
+/// Keys and values that outlive a call, over the caller's two arrays: `mha_cache`.
+///
+///     static float keys[config.cache_keys_len(48)], values[config.cache_values_len(48)];
+///     static mha::cache cache = mha::cache(config, 48, keys, values).ring();
+class cache {
+public:
+    /// A linear cache of that many positions for the layer of a configuration.
+    constexpr cache(const config &c, std::size_t capacity, span<float> keys, span<float> values) noexcept
+        : c_{{c.get().heads, c.get().dims.qk, c.get().dims.v, 0, 0.0f, c.get().kv_heads},
+             {1, capacity, 0, 0},
+             {keys.data(), keys.size()},
+             {values.data(), values.size()},
+             {0, 0}}
+    {
+    }
+
+    /// Makes it a ring that overwrites its oldest positions, except for the first `pinned`.
+    [[nodiscard]] constexpr cache ring(std::size_t pinned = 0) const noexcept
+    {
+        cache changed = *this;
+        changed.c_.config.ring = 1;
+        changed.c_.config.pinned = pinned;
+        return changed;
+    }
+    /// That many sequences side by side.
+    [[nodiscard]] constexpr cache batch(std::size_t sequences) const noexcept
+    {
+        cache changed = *this;
+        changed.c_.config.batch = sequences;
+        return changed;
+    }
+
+    /// Positions appended so far, less those rolled back.
+    [[nodiscard]] constexpr std::size_t size() const noexcept { return c_.state.len; }
+    /// Positions that can still be attended to: `mha_cache_stored`.
+    [[nodiscard]] std::size_t stored() const noexcept { return mha_cache_stored(&c_); }
+    /// Forgets everything.
+    status reset() noexcept { return mha_cache_reset(&c_); }
+    /// Forgets the positions from `len` on.
+    status rollback(std::size_t len) noexcept { return mha_cache_rollback(&c_, len); }
+    /// Checks everything about it.
+    status check() const noexcept { return mha_cache_check(&c_); }
+    /// Appends keys and values that are projected already.
+    status append(span<const float> k, span<const float> v, const options &with = {}) noexcept
+    {
+        return mha_cache_append(&c_, k.data(), k.size(), v.data(), v.size(), &with.get());
+    }
+
+    /// As C has it; `state` is what to save beside the arrays.
+    [[nodiscard]] constexpr const mha_cache &get() const noexcept { return c_; }
+    /// As C has it.
+    [[nodiscard]] constexpr mha_cache &get() noexcept { return c_; }
+
+private:
+    mha_cache c_;
+};
+
 /// Multi-head attention with its four projections. A constexpr one lies in flash.
 class layer {
 public:
@@ -391,6 +637,43 @@ public:
     {
         return mha_forward(&l_, s, &in.get(), &out.get(), scratch.data(),
                            scratch.size());
+    }
+
+    /// The same with options: `mha_forward_with`.
+    status forward(shape s, const inputs &in, const options &with, const outputs &out,
+                   span<float> scratch) const noexcept
+    {
+        return mha_forward_with(&l_, s, &in.get(), &with.get(), &out.get(), scratch.data(),
+                                scratch.size());
+    }
+
+    /// Sequences of different lengths without padding, `starts` having one more element than there are
+    /// sequences: `mha_forward_packed`.
+    status forward_packed(span<const std::size_t> q_starts, span<const std::size_t> kv_starts,
+                          const inputs &in, const options &with, const outputs &out,
+                          span<float> scratch) const noexcept
+    {
+        if (q_starts.size() != kv_starts.size() || q_starts.size() == 0) {
+            return MHA_STATUS(MHA_KIND_LENGTH, MHA_ARGUMENT_ROWS);
+        }
+        return mha_forward_packed(&l_, q_starts.size() - 1, q_starts.data(), kv_starts.data(),
+                                  &in.get(), &with.get(), &out.get(), scratch.data(),
+                                  scratch.size());
+    }
+
+    /// Projects keys and values and appends them to a cache: `mha_append`.
+    status append(cache &to, span<const float> k, span<const float> v,
+                  const options &with = {}) const noexcept
+    {
+        return mha_append(&l_, &to.get(), k.data(), k.size(), v.data(), v.size(), &with.get());
+    }
+
+    /// Attends q_len queries of each sequence over a cache: `mha_attend`.
+    status attend(const cache &over, std::size_t q_len, const inputs &in, const options &with,
+                  const outputs &out, span<float> scratch) const noexcept
+    {
+        return mha_attend(&l_, &over.get(), q_len, &in.get(), &with.get(), &out.get(),
+                          scratch.data(), scratch.size());
     }
 
     /// Computes the query rows from start up to, not including, end: `mha_forward_rows`.
@@ -416,6 +699,13 @@ public:
     {
     }
 
+    /// Lets several heads share keys and values: the number of key/value heads.
+    [[nodiscard]] constexpr attention kv_heads(std::size_t count) const noexcept
+    {
+        attention changed = *this;
+        changed.a_.kv_heads = count;
+        return changed;
+    }
     /// Replaces the factor on q * k^T.
     [[nodiscard]] constexpr attention scale(float factor) const noexcept
     {
@@ -459,6 +749,40 @@ inline status dot_product_attention(const attention &a, isa i, shape s,
     return mha_dot_product_attention(&a.get(), static_cast<std::int32_t>(i), s,
                                      &in.get(), &out.get(), scratch.data(),
                                      scratch.size());
+}
+
+/// The same with options: `mha_dot_product_attention_with`.
+inline status dot_product_attention(const attention &a, isa i, shape s, const inputs &in,
+                                    const options &with, const outputs &out,
+                                    span<float> scratch) noexcept
+{
+    return mha_dot_product_attention_with(&a.get(), static_cast<std::int32_t>(i), s, &in.get(),
+                                          &with.get(), &out.get(), scratch.data(), scratch.size());
+}
+
+/// Attention over a cache, without projections: `mha_dot_product_attention_cached`.
+inline status dot_product_attention(const attention &a, isa i, const cache &over, std::size_t q_len,
+                                    const inputs &in, const options &with, const outputs &out,
+                                    span<float> scratch) noexcept
+{
+    return mha_dot_product_attention_cached(&a.get(), static_cast<std::int32_t>(i), &over.get(),
+                                            q_len, &in.get(), &with.get(), &out.get(),
+                                            scratch.data(), scratch.size());
+}
+
+/// The attention over some keys and over others becomes that over all, in `y` and `lse`:
+/// `mha_merge`.
+inline status merge(const attention &a, span<float> y, span<float> lse, span<const float> other_y,
+                    span<const float> other_lse) noexcept
+{
+    const std::size_t rows = a.get().v == 0 ? 0 : y.size() / a.get().v;
+    if (y.size() != rows * a.get().v || other_y.size() != y.size()) {
+        return MHA_STATUS(MHA_KIND_LENGTH, MHA_ARGUMENT_Y);
+    }
+    if (lse.size() != rows * a.get().heads || other_lse.size() != lse.size()) {
+        return MHA_STATUS(MHA_KIND_LENGTH, MHA_ARGUMENT_LSE);
+    }
+    return mha_merge(&a.get(), rows, y.data(), lse.data(), other_y.data(), other_lse.data());
 }
 
 /// The scores of attention alone: `mha_dot_product_attention_scores`.

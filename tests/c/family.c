@@ -196,7 +196,7 @@ static void selections(void)
     for (size_t i = 0; i < 3 * T; ++i) {
         float sum = 0.0f;
         for (size_t h = 0; h < HEADS; ++h) sum += all_scores[(h * T + 5) * T + i];
-        CHECK(fabsf(some[i] - sum / HEADS) < 1e-6f);
+        CHECK(fabsf(some[i] - sum / (float)(int)HEADS) < 1e-6f);
     }
 }
 

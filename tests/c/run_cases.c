@@ -428,9 +428,10 @@ int main(int argc, char **argv)
         if (got == 0) return 0;
         if (got != sizeof first || word_of(first) != MAGIC) die("the input is no request");
         const uint64_t words = read_word();
-        uint64_t h[WORDS] = { 0 };
+        if (words < WORDS) die("a header is too short");
+        uint64_t h[WORDS];
         int newer = 0;
-        for (size_t i = 0; i < WORDS && i < words; ++i) h[i] = read_word();
+        for (size_t i = 0; i < WORDS; ++i) h[i] = read_word();
         for (uint64_t i = WORDS; i < words; ++i) newer |= read_word() != 0;
         if (newer || h[KIND] < KIND_LAYER || h[KIND] > KIND_ROTATION) {
             /* What follows has an unknown length: there is no going on. */

@@ -156,6 +156,47 @@ void refuses()
     CHECK(y[0] == 7.0f && y[1] == 7.0f);
 }
 
+// A stream through a ring equals a window over the whole, and the options refuse what they must.
+void streams()
+{
+    using K = mha::kind;
+    using A = mha::argument;
+    constexpr mha::config grouped = mha::config(mha::square(8)).heads(4).kv_heads(2);
+    constexpr std::size_t capacity = 16, length = 40;
+    static float w[64], x[length * 8], whole[length * 8], stepped[length * 8];
+    for (std::size_t i = 0; i < 64; ++i) w[i] = static_cast<float>(i * 7 % 13) / 13.0f - 0.5f;
+    for (std::size_t i = 0; i < length * 8; ++i) x[i] = static_cast<float>(i * 5 % 11) / 11.0f - 0.5f;
+    const mha::span<const float> half(w, 32);
+    const mha::layer decoder(grouped, mha::weights(w, half, half, w));
+    const mha::options recent = mha::options().window_left(7).rope(10000.0f).softcap(9.0f);
+
+    constexpr mha::shape all{1, length, length};
+    static float room[grouped.scratch_len(all)];
+    CHECK(decoder.forward(all, mha::inputs(x).causal(), recent, mha::outputs(whole), room).ok());
+
+    static float keys[grouped.cache_keys_len(capacity)], values[grouped.cache_values_len(capacity)];
+    mha::cache ring = mha::cache(grouped, capacity, keys, values).ring();
+    for (std::size_t t = 0; t < length; ++t) {
+        const mha::span<const float> frame(x + t * 8, 8);
+        CHECK(decoder.append(ring, frame, {}, recent).ok());
+        const mha::outputs out(mha::span<float>(stepped + t * 8, 8));
+        CHECK(decoder.attend(ring, 1, mha::inputs(frame).causal(), recent, out, room).ok());
+    }
+    CHECK(ring.size() == length && ring.stored() == capacity);
+    CHECK(std::memcmp(stepped, whole, sizeof whole) == 0);
+    CHECK(is(ring.rollback(3), K::range, A::cache));
+    CHECK(ring.rollback(length - 1).ok() && ring.size() == length - 1);
+    CHECK(ring.reset().ok() && ring.size() == 0);
+
+    static const std::size_t starts[] = {0, 10, length};
+    CHECK(decoder.forward_packed(starts, starts, mha::inputs(x), {}, mha::outputs(stepped), room).ok());
+    CHECK(is(decoder.forward(all, mha::inputs(x), recent.softcap(-1.0f), mha::outputs(whole), room),
+             K::value, A::softcap));
+    mha::cache full = mha::cache(grouped, capacity, keys, values);
+    CHECK(is(decoder.append(full, mha::span<const float>(x, 17 * 8), {}), K::cache_full, A::cache));
+    CHECK(is(mha::cache(grouped, 8, keys, values).check(), K::length, A::cache));
+}
+
 } // namespace
 
 int main()
@@ -163,6 +204,7 @@ int main()
     computes();
     sees();
     refuses();
+    streams();
     std::printf("wrapper: %zu checks, %zu failed\n", checks, failures);
     return failures == 0 && checks > 0 ? 0 : 1;
 }

@@ -131,10 +131,6 @@ fn core(report: &mut Report) {
     );
 }
 
-fn cases() -> PathBuf {
-    crate::root().join("tests/cases")
-}
-
 /// The case files of the repository and the demo models through every door.
 fn conformance(report: &mut Report) {
     let doors: [(Name, &[&Tool]); 3] = [
@@ -148,15 +144,21 @@ fn conformance(report: &mut Report) {
             format!("demo models through the door {}", door.text()),
         );
         if report.has(&files, tools) {
-            report.step(&files, || every_case(door));
+            report.step(&files, || every_case(door, "cases"));
             report.step(&models, || demo::verify(door));
+        }
+        // JavaScript does not know the attention family yet.
+        let family = format!("cases of the attention family through the door {}", door.text());
+        if door != Name::Wasm && report.has(&family, tools) {
+            report.step(&family, || every_case(door, "cases_family"));
         }
     }
 }
 
 /// Every case passes through a door, with the bits of a kernel of Rust.
-fn every_case(door: Name) -> Result<()> {
-    let args = check::Args { paths: vec![cases()], door: vec![door], isa: None, quiet: true };
+fn every_case(door: Name, folder: &str) -> Result<()> {
+    let paths = vec![crate::root().join("tests").join(folder)];
+    let args = check::Args { paths, door: vec![door], isa: None, quiet: true };
     let summary = check::check(&args)?;
     ensure!(summary.failed == 0, "{} of the cases fail", summary.failed);
     ensure!(summary.passed >= 150, "only {} cases ran", summary.passed);
