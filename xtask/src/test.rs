@@ -1,6 +1,5 @@
 //! `cargo xtask test`: every suite, or those named.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
