@@ -146,11 +146,13 @@
 #define MHA_PLAN_ROWS_ 4
 #define MHA_PLAN_KEYS_ 16
 #define MHA_PLAN_FEATURES_ 64
+#define MHA_PLAN_GATHER_ 0
 #else
 #define MHA_PLAN_QUERIES_ 96
 #define MHA_PLAN_ROWS_ 48
 #define MHA_PLAN_KEYS_ 128
 #define MHA_PLAN_FEATURES_ 128
+#define MHA_PLAN_GATHER_ 1
 #endif
 #define MHA_PLAN_BLOCK_ 16
 #define MHA_PLAN_LONG_ 1024
@@ -196,11 +198,14 @@
 /// on together, which the other macros, meant for one sequence, leave no room for; that costs speed
 /// only.
 #define MHA_SCRATCH_LEN_GROUPED(qk, v, heads, kv_heads, batch, q_len, kv_len) \
-    (MHA_GROUP_(qk, v, heads, kv_heads, kv_len) * \
-         (MHA_SEQUENCES_(batch, q_len) * MHA_KEPT_(qk, v, heads, kv_len) + \
-          MHA_SHARED_(qk, v, heads, kv_heads, \
-                      MHA_MIN_(MHA_SIZE_(q_len) * MHA_SEQUENCES_(batch, q_len), \
-                               MHA_PLAN_QUERIES_))) + \
+    (MHA_GROUP_(qk, v, heads, kv_heads, kv_len) * MHA_SEQUENCES_(batch, q_len) * \
+         MHA_KEPT_(qk, v, heads, kv_len) + \
+     MHA_SIZE_(heads) / MHA_SIZE_(kv_heads) * \
+         MHA_MIN_(MHA_SIZE_(q_len) * MHA_SEQUENCES_(batch, q_len), MHA_PLAN_QUERIES_) * \
+         (MHA_GROUP_(qk, v, heads, kv_heads, kv_len) * MHA_HEAD_(qk, heads) + \
+          (MHA_PLAN_GATHER_ && (kv_len) > 0 ? MHA_SIZE_(kv_heads) \
+                                            : MHA_GROUP_(qk, v, heads, kv_heads, kv_len)) * \
+              MHA_HEAD_(v, heads)) + \
      MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_PLAN_KEYS_))
 
 /// The least floats of scratch for `mha_forward`, a constant expression: `mha_min_scratch_len` for a

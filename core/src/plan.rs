@@ -29,6 +29,10 @@ const LONG_GROUP_FEATURES: usize = 64;
 /// Positions that count as many.
 const LONG: usize = 1024;
 
+/// Whether the mixed values of several groups of heads wait in `y`, where they fit, and are projected
+/// once: otherwise every group goes over `y`, which costs more than it seems where memory is slow.
+const GATHER: bool = !cfg!(target_os = "none");
+
 /// Floats that a row of a tile needs beside its logits: sixteen partial sums, the running maximum,
 /// and the next one.
 const STATE: usize = BLOCK + 2;
@@ -103,6 +107,9 @@ pub(crate) struct Plan {
     pub(crate) sequences: usize,
     /// Key/value heads that are worked on together.
     pub(crate) group: usize,
+    /// Key/value heads whose mixed values go into the output projection together: those of a group, or
+    /// all, which wait in `y` for the last group.
+    pub(crate) gathered: usize,
     /// Queries that are projected together.
     pub(crate) queries: usize,
     /// Rows of a tile of logits.
@@ -133,6 +140,7 @@ impl Plan {
         Self {
             sequences,
             group,
+            gathered: if GATHER && sizes.kept > 0 { sizes.kv_heads } else { group },
             queries: if queries < QUERIES { queries } else { QUERIES },
             rows: if sizes.q_len < ROWS { sizes.q_len } else { ROWS },
             keys: KEYS,
@@ -141,18 +149,18 @@ impl Plan {
 
     /// The plan of least scratch.
     pub(crate) const fn minimum() -> Self {
-        Self { sequences: 1, group: 1, queries: 1, rows: 1, keys: BLOCK }
+        Self { sequences: 1, group: 1, gathered: 1, queries: 1, rows: 1, keys: BLOCK }
     }
 
     /// Floats of scratch that this plan takes.
     pub(crate) const fn len(&self, sizes: &Sizes) -> usize {
-        let head = sizes.head_qk.saturating_add(sizes.head_v);
         let kept = sizes.keys_len().saturating_add(sizes.values_len());
-        let kept = kept.saturating_mul(self.sequences);
-        let head = head.saturating_mul(sizes.sharing);
-        let group = kept.saturating_add(self.queries.saturating_mul(head));
+        let kept = kept.saturating_mul(self.sequences).saturating_mul(self.group);
+        let queries = self.group.saturating_mul(sizes.head_qk);
+        let row = queries.saturating_add(self.gathered.saturating_mul(sizes.head_v));
+        let block = self.queries.saturating_mul(sizes.sharing).saturating_mul(row);
         let tile = self.rows.saturating_mul(self.keys + STATE);
-        self.group.saturating_mul(group).saturating_add(tile)
+        kept.saturating_add(block).saturating_add(tile)
     }
 
     /// The fastest plan that fits into `available` floats.
@@ -160,12 +168,14 @@ impl Plan {
         let best = Self::recommended(sizes);
         let queries = if best.queries < sizes.q_len { best.queries } else { sizes.q_len };
         let one = Self { sequences: 1, queries, ..best };
-        for plan in [best, one] {
+        let apart = Self { gathered: one.group, ..one };
+        for plan in [best, one, apart] {
             if plan.len(sizes) <= available {
                 return Ok(plan);
             }
         }
-        for candidate in [one, Self { group: 1, ..one }, Self { group: 1, keys: BLOCK, ..one }] {
+        let single = Self { group: 1, gathered: 1, ..apart };
+        for candidate in [apart, single, Self { keys: BLOCK, ..single }] {
             // Four rows fill the smallest machine's tile.
             let mut rows = candidate.rows;
             while rows >= 4 {
@@ -196,7 +206,7 @@ impl Plan {
         let keys = take(rest, self.sequences * self.group * sizes.keys_len());
         let values = take(rest, self.sequences * self.group * sizes.values_len());
         let queries = take(rest, self.group * sizes.sharing * self.queries * sizes.head_qk);
-        let mixed = take(rest, self.group * sizes.sharing * self.queries * sizes.head_v);
+        let mixed = take(rest, self.gathered * sizes.sharing * self.queries * sizes.head_v);
         let tile = TileParts {
             logits: take(rest, self.rows * self.keys),
             sums: take(rest, self.rows * BLOCK).as_chunks_mut().0,
@@ -215,7 +225,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) values: &'a mut [f32],
     /// Projected queries of a block, `[queries, group · d]`.
     pub(crate) queries: &'a mut [f32],
-    /// Mixed values of a block, `[queries, group · d_v]`.
+    /// Mixed values of a block, `[queries, gathered · d_v]`.
     pub(crate) mixed: &'a mut [f32],
     /// What one tile of logits needs.
     pub(crate) tile: TileParts<'a>,

@@ -44,6 +44,8 @@ impl<R: Rules> Task for Forward<'_, R> {
         let Config { dims, attention, .. } = *call.config;
         let Shape { q_len, kv_len, .. } = call.shape;
         let mut results = Results::new(&call, all_rows.clone(), outputs, kv_len);
+        // Whether mixed values of all groups wait in y.
+        results.gather = plan.gathered > plan.group && dims.out >= dims.v;
         // 1. Sequences, a few at a time.
         let mut next = all_rows.start;
         while next < all_rows.end {
@@ -94,6 +96,9 @@ impl<R: Rules> Task for Forward<'_, R> {
                 let work = Group { call: &call, heads: group.clone(), plan: &plan, gone: (0, 0) };
                 let (queries, mixed) = (&mut *parts.queries, &mut *parts.mixed);
                 work.attend::<K>(next..end, store, queries, mixed, &mut parts.tile, &mut results);
+            }
+            if results.gather {
+                results.project::<K, R>(&call, next..end, plan.queries, parts.mixed);
             }
             next = end;
         }
@@ -254,6 +259,8 @@ struct Results<'a> {
     rows: Range<usize>,
     y: &'a mut [f32],
     scores: AllScores<'a>,
+    /// Whether rows of `y` hold mixed values until all groups have been there.
+    gather: bool,
 }
 
 impl<'a> Results<'a> {
@@ -266,7 +273,33 @@ impl<'a> Results<'a> {
         let heads = call.config.attention.heads;
         let Outputs { y, scores, scores_at } = outputs;
         let scores = AllScores::new(scores, scores_at, &call.inputs, heads, columns);
-        Self { rows, y, scores }
+        Self { rows, y, scores, gather: false }
+    }
+
+    /// Projects rows whose mixed values stand in `y`, a block at a time.
+    fn project<K: Kernel, R: Rules>(
+        &mut self,
+        call: &Call<'_, R>,
+        rows: Range<usize>,
+        block: usize,
+        mixed: &mut [f32],
+    ) {
+        let (Config { dims, weight_order: order, .. }, weights) = (*call.config, call.weights);
+        let wo = Weight { data: weights.wo, inputs: dims.v, outputs: dims.out, order };
+        let mut next = rows.start;
+        while next < rows.end {
+            let count = block.min(rows.end - next);
+            let y = self.y.get_mut((next - self.rows.start) * dims.out..).unwrap_or_default();
+            let waiting = y.chunks(dims.out.max(1)).take(count);
+            for (to, from) in mixed.chunks_mut(dims.v.max(1)).zip(waiting) {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+            }
+            let mixed = row_major(mixed, count, dims.v);
+            let mut y = MatrixMut::new(y, count, dims.out, dims.out);
+            let start = weights.bo.map_or(Start::Zero, Start::Columns);
+            K::product(mixed, wo.rows(&(0..dims.v)), &mut y, start, None);
+            next += count;
+        }
     }
 }
 
@@ -305,9 +338,11 @@ impl<R: Rules> Group<'_, R> {
         let transformed = options.filter(|options| transforms(options));
 
         // 3. Blocks of queries.
-        let mut next = rows_of_call.start;
-        while next < rows_of_call.end {
+        let mut to = rows_of_call.start;
+        while to < rows_of_call.end {
+            let next = to;
             let count = plan.queries.min(rows_of_call.end - next);
+            to += count;
             // 4. [queries] = [count, group · d], scaled
             let q = row_major(rows(inputs.q, next, count, dims.q_in), count, dims.q_in);
             let mut c = MatrixMut::new(queries, count, width(&qk), width(&qk));
@@ -358,9 +393,14 @@ impl<R: Rules> Group<'_, R> {
                             columns: d,
                             row_stride: width(&qk),
                         };
-                        let at = (done + row) * width(&v) + in_group * d_v;
-                        let mixed = mixed.get_mut(at..).unwrap_or_default();
-                        let mut mixed = MatrixMut::new(mixed, tile_rows, d_v, width(&v));
+                        let (mixed, at, stride) = if results.gather {
+                            let at = next - results.rows.start + done + row;
+                            (&mut *results.y, at * dims.out + v.start, dims.out)
+                        } else {
+                            (&mut *mixed, (done + row) * width(&v), width(&v))
+                        };
+                        let mixed = mixed.get_mut(at + in_group * d_v..).unwrap_or_default();
+                        let mut mixed = MatrixMut::new(mixed, tile_rows, d_v, stride);
                         let see = Queries { head, kv_head, first: see.first + row, ..see };
                         scores.attend::<K, R>(
                             &keys_and_values,
@@ -376,6 +416,9 @@ impl<R: Rules> Group<'_, R> {
             }
 
             // 6. [y] = [count, out], the group's features added in their order
+            if results.gather {
+                continue;
+            }
             let mixed = row_major(mixed, count, width(&v));
             let y = results.y.get_mut((next - results.rows.start) * dims.out..).unwrap_or_default();
             let mut y = MatrixMut::new(y, count, dims.out, dims.out);
@@ -385,7 +428,6 @@ impl<R: Rules> Group<'_, R> {
                 None => Start::Zero,
             };
             K::product(mixed, wo.rows(&v), &mut y, start, None);
-            next += count;
         }
     }
 }
