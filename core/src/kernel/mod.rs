@@ -153,10 +153,10 @@ stamp!(PortableKernel, portable::Portable, rows 4, vectors PORTABLE_VECTORS, tal
 const PORTABLE_VECTORS: usize = if cfg!(target_arch = "arm") { 1 } else { 2 };
 
 #[cfg(target_arch = "x86_64")]
-stamp!(Avx2Kernel, x86::Avx2, rows 6, vectors 2, tall 6, wide true, pack 8192, features "avx2,fma");
+stamp!(Avx2Kernel, x86::Avx2, rows 6, vectors 2, tall 6, wide true, pack 16384, features "avx2,fma");
 
 #[cfg(target_arch = "x86_64")]
-stamp!(Avx512Kernel, x86::Avx512, rows 6, vectors 4, tall 12, wide true, pack 8192, features "avx512f,avx2,fma");
+stamp!(Avx512Kernel, x86::Avx512, rows 6, vectors 4, tall 12, wide true, pack 16384, features "avx512f,avx2,fma");
 
 /// The bytes of a slice of booleans: 1 for true, 0 for false.
 pub(crate) const fn bool_bytes(bools: &[bool]) -> &[u8] {
