@@ -342,12 +342,15 @@ unsafe fn by_vectors<T: Tiles, const M: usize>(t: &Tile, vectors: usize) {
 unsafe fn by_lanes<T: Tiles, const M: usize, const N: usize>(t: &Tile) {
     // SAFETY: passed on.
     unsafe {
-        if t.b_lane != 1 {
+        // A machine that reads scattered columns one by one reads a narrow edge so too: one instance
+        // less of every tile.
+        let scattered = t.b_lane != 1 || (!T::WIDE && t.last < lanes::<T>());
+        if scattered {
             T::tile::<M, N, SCATTERED>(t);
-        } else if t.last == lanes::<T>() {
-            T::tile::<M, N, WHOLE>(t);
-        } else {
+        } else if T::WIDE && t.last < lanes::<T>() {
             T::tile::<M, N, PARTIAL>(t);
+        } else {
+            T::tile::<M, N, WHOLE>(t);
         }
     }
 }
@@ -371,13 +374,19 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
         let whole = |n: usize| LANES == WHOLE || n + 1 < N;
         let load =
             |p: *const f32, n: usize| if whole(n) { V::load(p) } else { V::load_first(p, t.last) };
+        // Where the lanes of the last register lie; a lane that does not exist is another one again.
+        let mut places = [0; BLOCK];
+        if LANES == SCATTERED {
+            for (i, place) in places.iter_mut().enumerate().take(V::LANES) {
+                *place = if i < t.last { i * t.b_lane } else { 0 };
+            }
+        }
         let load_b = |p: *const f32, n: usize| {
             if LANES == SCATTERED {
                 let mut lanes = [0.0; BLOCK];
                 for (i, lane) in lanes.iter_mut().enumerate().take(V::LANES) {
-                    if n + 1 < N || i < t.last {
-                        *lane = *p.add(i * t.b_lane);
-                    }
+                    let place = if n + 1 < N { i * t.b_lane } else { places[i] };
+                    *lane = *p.add(place);
                 }
                 V::load(lanes.as_ptr())
             } else {
