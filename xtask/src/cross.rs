@@ -81,7 +81,11 @@ impl Cross {
             });
         }
         command.current_dir(crate::root());
-        command.env("RUSTFLAGS", &self.flags).env_remove("CARGO_ENCODED_RUSTFLAGS");
+        // Flags of the environment override those of .cargo/config.toml.
+        command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        if !self.flags.is_empty() {
+            command.env("RUSTFLAGS", &self.flags);
+        }
         Ok(command)
     }
 
