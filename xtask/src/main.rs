@@ -12,6 +12,8 @@ mod doors;
 mod draw;
 mod firmware;
 mod header;
+mod onnx;
+mod python;
 mod report;
 mod size;
 mod test;
