@@ -3,6 +3,7 @@
 //! Each word is a module with its arguments (`Args`) and a function that carries it out (`run`).
 //! A person and the continuous integration enter by the same words.
 
+mod anarcii;
 mod bench;
 mod c;
 mod check;

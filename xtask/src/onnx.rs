@@ -2,6 +2,7 @@
 //! the doors, at ONNX's tolerance; and that the cases in this repository are those that ONNX makes.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,7 +12,6 @@ use mha_conformance::{Case, Comparison, Door, files};
 use crate::doors::Name;
 use crate::python;
 use crate::report::{Report, call};
-use crate::tools;
 
 /// How many cases a release of ONNX has of an operator's version. The wheel of 1.22.0 carries its
 /// cases as files, 1.23 makes them in memory.
@@ -36,8 +36,8 @@ pub(crate) fn test(report: &mut Report) {
         }
     }
     let name = "the cases are those that ONNX makes";
-    if report.has(name, &[&tools::PYTHON]) {
-        report.step(name, made_again);
+    if let Some(packages) = python::packages_for(report, name, "onnx", &PACKAGES, &[]) {
+        report.step(name, || made_again(&packages));
     }
 }
 
@@ -100,8 +100,7 @@ fn one(case: &Case, door: &mut dyn Door) -> Result<()> {
 }
 
 /// Makes every case again from the packages that ONNX publishes.
-fn made_again() -> Result<()> {
-    let packages = python::packages("onnx", &PACKAGES, &[])?;
+fn made_again(packages: &Path) -> Result<()> {
     let mut python = Command::new(python::PROGRAM);
     python.current_dir(crate::root().join("tests/cases_src")).env("PYTHONPATH", packages);
     call(python.args(["-B", "make_family_onnx.py", "--check"]))

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::report::{call, output};
+use crate::report::{Report, call, output};
+use crate::tools;
 
 /// The interpreter.
 pub(crate) const PROGRAM: &str = "python3";
@@ -15,9 +16,29 @@ pub(crate) fn found() -> bool {
     output(Command::new(PROGRAM).args(["-m", "pip", "--version"])).is_ok()
 }
 
+/// As [`packages`]; where they cannot be had, `step` counts as skipped.
+pub(crate) fn packages_for(
+    report: &mut Report,
+    step: &str,
+    name: &str,
+    wanted: &[&str],
+    options: &[&str],
+) -> Option<PathBuf> {
+    if !report.has(step, &[&tools::PYTHON]) {
+        return None;
+    }
+    match packages(name, wanted, options) {
+        Ok(folder) => Some(folder),
+        Err(error) => {
+            report.skip(step, format!("{} cannot be had from PyPI: {error:#}", wanted.join(", ")));
+            None
+        }
+    }
+}
+
 /// A folder with some packages, and with what they need unless `options` are `--no-deps`, got from
 /// PyPI where it is not there yet; for `PYTHONPATH`.
-pub(crate) fn packages(name: &str, packages: &[&str], options: &[&str]) -> Result<PathBuf> {
+fn packages(name: &str, packages: &[&str], options: &[&str]) -> Result<PathBuf> {
     let folder = crate::target().join("python").join(name);
     // Written last: what was broken off is got again. It says what is there, so that another
     // version is got too.

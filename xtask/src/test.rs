@@ -8,7 +8,7 @@ use clap::builder::PossibleValue;
 use crate::doors::Name;
 use crate::report::{Report, call, output};
 use crate::tools::{self, Tool};
-use crate::{c, check, cross, demo, firmware, onnx, wasm};
+use crate::{anarcii, c, check, cross, demo, firmware, onnx, wasm};
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -33,7 +33,7 @@ struct Suite {
 }
 
 /// The suites, quick ones first.
-const SUITES: [Suite; 7] = [
+const SUITES: [Suite; 8] = [
     Suite {
         name: "core",
         about: "everything that needs nothing but Rust: tests, formatting, lints, documentation",
@@ -68,6 +68,13 @@ const SUITES: [Suite; 7] = [
         needs: &[],
         uses: &[&tools::GCC, &tools::RUST_WASM, &tools::NODE, &tools::PYTHON],
         test: onnx::test,
+    },
+    Suite {
+        name: "anarcii",
+        about: "a trained encoder-decoder out of a package from PyPI",
+        needs: &[],
+        uses: &[&tools::PYTHON],
+        test: anarcii::test,
     },
     Suite {
         name: "firmware",
