@@ -374,6 +374,8 @@ typedef enum mha_argument {
     MHA_ARGUMENT_CACHE = 34,
     /// The number of key/value heads.
     MHA_ARGUMENT_KV_HEADS = 35,
+    /// The point at which scores are taken.
+    MHA_ARGUMENT_SCORES_AT = 36,
     /// The layer.
     MHA_ARGUMENT_LAYER = 64,
     /// The configuration.
@@ -388,8 +390,6 @@ typedef enum mha_argument {
     MHA_ARGUMENT_ISA = 69,
     /// The order of the weights in memory.
     MHA_ARGUMENT_WEIGHT_ORDER = 70,
-    /// The point at which scores are taken.
-    MHA_ARGUMENT_SCORES_AT = 71,
     /// The weight that an initialiser fills.
     MHA_ARGUMENT_WEIGHT = 72,
     /// The random generator.
@@ -1225,7 +1225,7 @@ mha_status mha_dot_product_attention_scores(const struct mha_attention *attentio
 ///
 /// @return what `mha_forward` returns; MISALIGNED (options); VALUE (softcap, alibi, rope, norm,
 /// scores); LENGTH, NULL, MISALIGNED or TOO_LARGE (lens, alibi, rope, sinks, norm, segments, extra,
-/// lse); RANGE (lens, scores); CONFLICT (scores) for the mean of scores that are not probabilities;
+/// lse); RANGE (lens, scores); CONFLICT (scores_at) for the mean of scores that are not probabilities;
 /// OVERLAP (lse). Nothing has been written then.
 mha_status mha_forward_with(const struct mha_layer *layer,
                             struct mha_shape shape,
@@ -1341,7 +1341,7 @@ mha_status mha_append(const struct mha_layer *layer,
 /// Threads and interrupts: as in `mha_forward`, while nobody changes the cache.
 ///
 /// @return what `mha_forward_with` and `mha_cache_check` return; VALUE (cache) for a cache of other
-/// heads or widths; CONFLICT (scores) for scores that are not probabilities from a ring that has gone
+/// heads or widths; CONFLICT (scores_at) for scores that are not probabilities from a ring that has gone
 /// round. Nothing has been written then.
 mha_status mha_attend(const struct mha_layer *layer,
                       const struct mha_cache *cache,

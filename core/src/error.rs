@@ -79,6 +79,8 @@ pub enum Argument {
     Cache,
     /// The number of key/value heads.
     KvHeads,
+    /// The point at which scores are taken.
+    ScoresAt,
 }
 
 impl Argument {
@@ -121,6 +123,7 @@ impl Argument {
             Self::Lse => "lse",
             Self::Cache => "cache",
             Self::KvHeads => "kv_heads",
+            Self::ScoresAt => "scores_at",
         }
     }
 }

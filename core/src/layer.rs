@@ -275,12 +275,14 @@ pub(crate) fn check_attention<R: Rules>(
         options.check(attention, shape)?;
         heads = options.scores.heads(heads);
         queries = options.scored(shape, rows);
-        let softmax = outputs.scores_at == ScoresAt::Softmax;
-        if outputs.scores.is_some()
-            && !softmax
-            && (options.scores == Select::Mean || columns != kv_len)
-        {
-            return Err(Error::Conflict { argument: Argument::Scores, other: Argument::Cache });
+        if outputs.scores.is_some() && outputs.scores_at != ScoresAt::Softmax {
+            let conflict = |other| Err(Error::Conflict { argument: Argument::ScoresAt, other });
+            if options.scores == Select::Mean {
+                return conflict(Argument::Scores);
+            }
+            if columns != kv_len {
+                return conflict(Argument::Cache);
+            }
         }
     }
     if let Some(scores) = outputs.scores.as_deref() {

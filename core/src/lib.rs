@@ -112,3 +112,16 @@ pub use view::{CacheView, ReadCache};
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The examples of the guides.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../../docs/guide/stream.md")]
+    struct Stream;
+
+    #[doc = include_str!("../../docs/guide/decode.md")]
+    struct Decode;
+
+    #[doc = include_str!("../../docs/guide/batch.md")]
+    struct Batch;
+}

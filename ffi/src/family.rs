@@ -26,7 +26,7 @@ use crate::types::*;
 ///
 /// @return what `mha_forward` returns; MISALIGNED (options); VALUE (softcap, alibi, rope, norm,
 /// scores); LENGTH, NULL, MISALIGNED or TOO_LARGE (lens, alibi, rope, sinks, norm, segments, extra,
-/// lse); RANGE (lens, scores); CONFLICT (scores) for the mean of scores that are not probabilities;
+/// lse); RANGE (lens, scores); CONFLICT (scores_at) for the mean of scores that are not probabilities;
 /// OVERLAP (lse). Nothing has been written then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mha_forward_with(
@@ -236,7 +236,7 @@ pub unsafe extern "C" fn mha_append(
 /// Threads and interrupts: as in `mha_forward`, while nobody changes the cache.
 ///
 /// @return what `mha_forward_with` and `mha_cache_check` return; VALUE (cache) for a cache of other
-/// heads or widths; CONFLICT (scores) for scores that are not probabilities from a ring that has gone
+/// heads or widths; CONFLICT (scores_at) for scores that are not probabilities from a ring that has gone
 /// round. Nothing has been written then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mha_attend(

@@ -123,6 +123,8 @@ pub enum mha_argument {
     Cache = 34,
     /// The number of key/value heads.
     KvHeads = 35,
+    /// The point at which scores are taken.
+    ScoresAt = 36,
     /// The layer.
     Layer = 64,
     /// The configuration.
@@ -137,8 +139,6 @@ pub enum mha_argument {
     Isa = 69,
     /// The order of the weights in memory.
     WeightOrder = 70,
-    /// The point at which scores are taken.
-    ScoresAt = 71,
     /// The weight that an initialiser fills.
     Weight = 72,
     /// The random generator.
@@ -215,6 +215,7 @@ const fn argument(argument: Argument) -> mha_argument {
         Argument::Lse => mha_argument::Lse,
         Argument::Cache => mha_argument::Cache,
         Argument::KvHeads => mha_argument::KvHeads,
+        Argument::ScoresAt => mha_argument::ScoresAt,
         // The crate's enumeration may grow; a test fails when it has.
         _ => mha_argument::Other,
     }
@@ -259,6 +260,7 @@ const ARGUMENTS: [(mha_argument, &str); 47] = {
         (A::Lse, "lse"),
         (A::Cache, "cache"),
         (A::KvHeads, "kv_heads"),
+        (A::ScoresAt, "scores_at"),
         (A::Layer, "layer"),
         (A::Config, "config"),
         (A::Attention, "attention"),
@@ -266,7 +268,6 @@ const ARGUMENTS: [(mha_argument, &str); 47] = {
         (A::Outputs, "outputs"),
         (A::Isa, "isa"),
         (A::WeightOrder, "weight_order"),
-        (A::ScoresAt, "scores_at"),
         (A::Weight, "weight"),
         (A::Rng, "rng"),
         (A::Parameters, "parameters"),
@@ -319,7 +320,7 @@ const POSSIBLE: [(mha_kind, &[mha_argument]); 12] = {
             A::Scores, A::Softcap, A::Alibi, A::Rope, A::Norm, A::Cache,
         ]),
         (K::Range, &[A::Rows, A::Lens, A::Scores, A::Cache]),
-        (K::Conflict, &[A::Rows, A::Scores, A::Rope, A::Norm]),
+        (K::Conflict, &[A::Rows, A::ScoresAt, A::Rope, A::Norm]),
         (K::CacheFull, &[A::Cache]),
         (K::Null, &[
             A::Q, A::K, A::V, A::Wq, A::Wk, A::Wv, A::Wo, A::Bq, A::Bk, A::Bv, A::Bo, A::Bias,

@@ -183,7 +183,7 @@ static mha_status run_family(const struct call *c, enum function function)
     X(OPTIONED, RANGE, SCORES, (c->options.scores = MHA_SELECT_HEAD, c->options.score_head = HEADS))  \
     X(OPTIONED, RANGE, SCORES, c->options.score_queries_end = Q + 1)                                  \
     X(OPTIONED, RANGE, SCORES, (c->options.score_queries_start = 2, c->options.score_queries_end = 1)) \
-    X(1 << FORWARD_WITH | 1 << ATTENTION_WITH, CONFLICT, SCORES,                                      \
+    X(1 << FORWARD_WITH | 1 << ATTENTION_WITH, CONFLICT, SCORES_AT,                                   \
       (c->options.scores = MHA_SELECT_MEAN, c->outputs.scores_at = MHA_SCORES_AT_LOGITS))             \
     X(1 << PACKED, NULL, ROWS, c->q_starts = NULL)                                                    \
     X(1 << PACKED, MISALIGNED, ROWS, c->kv_starts = OFF_BY_ONE(const size_t *, c->kv_starts))         \

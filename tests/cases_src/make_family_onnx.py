@@ -1,6 +1,7 @@
 """ONNX's own conformance cases, rewritten as case files; not a number is computed here.
 
-    python make_family_onnx.py [--wheel onnx-1.22.0….whl]
+    python make_family_onnx.py [--wheel onnx-1.22.0….whl]             writes the cases
+    python make_family_onnx.py [--wheel onnx-1.22.0….whl] --check     holds the committed ones against new ones
 
 onnx_1_22   the 64 test_attention_* folders (`_expanded` ones, which test the operator's rewriting into
             others, apart) of .pb files in the wheel of onnx 1.22.0, fetched with pip unless it is given
@@ -115,7 +116,7 @@ def rotary(attributes, given, wanted, rtol, atol):
     return meta, t
 
 
-def put(folder, name, model, inputs, outputs, rtol, atol, version):
+def put(out, folder, name, model, inputs, outputs, rtol, atol, version):
     """Writes one case from a model of one node and its tensors in the order of the graph."""
     (node,) = model.graph.node
     (opset,) = model.opset_import
@@ -125,10 +126,10 @@ def put(folder, name, model, inputs, outputs, rtol, atol, version):
     wanted = dict(zip((slot for slot, used in zip(after, node.output) if used), outputs, strict=True))
     meta, tensors = {"Attention": attention, "RotaryEmbedding": rotary}[node.op_type](attributes, given, wanted, rtol, atol)
     meta["source"] = f"onnx {version} conformance case {name}, {node.op_type}-{opset.version}"
-    casefile.write(FOLDER / folder / f"{name}.safetensors", meta, tensors)
+    casefile.write(out / folder / f"{name}.safetensors", meta, tensors)
 
 
-def from_wheel(path):
+def from_wheel(path, out):
     """What lies in the wheel as .pb files."""
     count = 0
     with zipfile.ZipFile(path) as wheel:
@@ -145,12 +146,12 @@ def from_wheel(path):
                         for i in range(len(present))]
 
             # The folders hold no tolerance: it is the one of onnx's own test runner.
-            put("onnx_1_22", case, model, load("input"), load("output"), 1e-3, 1e-7, "1.22.0")
+            put(out, "onnx_1_22", case, model, load("input"), load("output"), 1e-3, 1e-7, "1.22.0")
             count += 1
     return count
 
 
-def from_memory():
+def from_memory(out):
     """What the installed package makes."""
     count = {"Attention": 0, "RotaryEmbedding": 0}
     with warnings.catch_warnings():
@@ -160,21 +161,66 @@ def from_memory():
         if not case.name.startswith(("test_attention_", "test_rotary_embedding")) or case.name.endswith("_expanded"):
             continue
         ((inputs, outputs),) = case.data_sets
-        put("onnx_1_23", case.name, case.model, inputs, outputs, case.rtol, case.atol, onnx.__version__)
+        put(out, "onnx_1_23", case.name, case.model, inputs, outputs, case.rtol, case.atol, onnx.__version__)
         count[case.model.graph.node[0].op_type] += 1
     return count
 
 
-def main(arguments):
+# Of a case: what somebody computed.
+COMPUTED = {"y", "scores", "present_k", "present_v", "rotated"}
+
+
+def differences(ours, theirs):
+    """What is not the same in two case files. Descriptions and inputs are, to the last bit; what onnx 1.23 computes
+    in memory is a sum in the order of this machine's numpy, so of that a few last bits may differ."""
+    (meta, tensors), (meta_2, tensors_2) = casefile.read(ours), casefile.read(theirs)
+    if meta != meta_2 or [(n, x.dtype, x.shape) for n, x in tensors.items()] != [(n, x.dtype, x.shape) for n, x in tensors_2.items()]:
+        yield "another description"
+        return
+    for name, x in tensors.items():
+        y = tensors_2[name]
+        if x.tobytes() == y.tobytes():
+            continue
+        last_bits = EPSILON.get(x.dtype.name, 1e-6)
+        if name not in COMPUTED or not np.allclose(x.astype(float), y.astype(float), atol=last_bits, rtol=last_bits, equal_nan=True):
+            yield f"another {name}"
+
+
+def check(made):
+    """Whether the committed cases are those in `made`, no more and no fewer."""
+    wrong, same = [], 0
+    for folder in ("onnx_1_22", "onnx_1_23"):
+        committed, new = ({p.name for p in (root / folder).glob("*")} for root in (FOLDER, made))
+        wrong += [f"{folder}/{name}: not in both" for name in sorted(committed ^ new)]
+        for name in sorted(committed & new):
+            found = list(differences(FOLDER / folder / name, made / folder / name))
+            wrong += [f"{folder}/{name}: {what}" for what in found]
+            same += not found
+    for line in wrong:
+        print(line)
+    print(f"{same} cases are what onnx makes, {len(wrong)} are not")
+    sys.exit(1 if wrong or same == 0 else 0)
+
+
+def make(arguments, out):
     assert onnx.__version__.startswith("1.23."), onnx.__version__
-    print("onnx_1_23:", from_memory())
+    print("onnx_1_23:", from_memory(out))
     with tempfile.TemporaryDirectory() as folder:
         if "--wheel" in arguments:
             wheel = arguments[arguments.index("--wheel") + 1]
         else:
             subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "onnx==1.22.0", "-d", folder], check=True)
             (wheel,) = Path(folder).glob("*.whl")
-        print("onnx_1_22:", from_wheel(wheel))
+        print("onnx_1_22:", from_wheel(wheel, out))
+
+
+def main(arguments):
+    if "--check" not in arguments:
+        make(arguments, FOLDER)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        make(arguments, Path(folder))
+        check(Path(folder))
 
 
 if __name__ == "__main__":

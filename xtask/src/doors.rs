@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use mha::Isa;
 use mha_conformance::{Door, Process, Rust, Scratch};
 
+use crate::tools::{self, Tool};
+
 /// A way into the library.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Name {
@@ -27,6 +29,21 @@ impl Name {
             Self::Rust => "rust",
             Self::C => "c",
             Self::Wasm => "wasm",
+        }
+    }
+
+    /// Whether the door has words for the options of the attention family.
+    pub(crate) fn knows_family(self) -> bool {
+        // JavaScript does not know it yet.
+        self != Self::Wasm
+    }
+
+    /// What building the door takes.
+    pub(crate) fn tools(self) -> &'static [&'static Tool] {
+        match self {
+            Self::Rust => &[],
+            Self::C => &[&tools::GCC],
+            Self::Wasm => &[&tools::RUST_WASM, &tools::NODE],
         }
     }
 

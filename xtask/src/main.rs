@@ -3,6 +3,7 @@
 //! Each word is a module with its arguments (`Args`) and a function that carries it out (`run`).
 //! A person and the continuous integration enter by the same words.
 
+mod anarcii;
 mod bench;
 mod c;
 mod check;
@@ -12,6 +13,8 @@ mod doors;
 mod draw;
 mod firmware;
 mod header;
+mod onnx;
+mod python;
 mod report;
 mod size;
 mod test;

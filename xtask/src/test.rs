@@ -8,7 +8,7 @@ use clap::builder::PossibleValue;
 use crate::doors::Name;
 use crate::report::{Report, call, output};
 use crate::tools::{self, Tool};
-use crate::{c, check, cross, demo, firmware, wasm};
+use crate::{anarcii, c, check, cross, demo, firmware, onnx, wasm};
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -33,7 +33,7 @@ struct Suite {
 }
 
 /// The suites, quick ones first.
-const SUITES: [Suite; 6] = [
+const SUITES: [Suite; 8] = [
     Suite {
         name: "core",
         about: "everything that needs nothing but Rust: tests, formatting, lints, documentation",
@@ -61,6 +61,20 @@ const SUITES: [Suite; 6] = [
         needs: &[],
         uses: &[&tools::GCC, &tools::RUST_WASM, &tools::NODE],
         test: conformance,
+    },
+    Suite {
+        name: "onnx",
+        about: "ONNX's own conformance cases",
+        needs: &[],
+        uses: &[&tools::GCC, &tools::RUST_WASM, &tools::NODE, &tools::PYTHON],
+        test: onnx::test,
+    },
+    Suite {
+        name: "anarcii",
+        about: "a trained encoder-decoder out of a package from PyPI",
+        needs: &[],
+        uses: &[&tools::PYTHON],
+        test: anarcii::test,
     },
     Suite {
         name: "firmware",
@@ -132,23 +146,17 @@ fn core(report: &mut Report) {
 
 /// The case files of the repository and the demo models through every door.
 fn conformance(report: &mut Report) {
-    let doors: [(Name, &[&Tool]); 3] = [
-        (Name::Rust, &[]),
-        (Name::C, &[&tools::GCC]),
-        (Name::Wasm, &[&tools::RUST_WASM, &tools::NODE]),
-    ];
-    for (door, tools) in doors {
+    for door in Name::ALL {
         let (files, models) = (
             format!("case files through the door {}", door.text()),
             format!("demo models through the door {}", door.text()),
         );
-        if report.has(&files, tools) {
+        if report.has(&files, door.tools()) {
             report.step(&files, || every_case(door, "cases"));
             report.step(&models, || demo::verify(door));
         }
-        // JavaScript does not know the attention family yet.
         let family = format!("cases of the attention family through the door {}", door.text());
-        if door != Name::Wasm && report.has(&family, tools) {
+        if door.knows_family() && report.has(&family, door.tools()) {
             report.step(&family, || every_case(door, "cases_family"));
         }
     }

@@ -118,6 +118,16 @@ pub(crate) const NODE: Tool = Tool {
     mac: "brew install node",
 };
 
+/// Python with its installer.
+pub(crate) const PYTHON: Tool = Tool {
+    name: "Python and pip",
+    purpose: "gets ONNX's cases and a trained model from PyPI",
+    found: crate::python::found,
+    target: None,
+    debian: &["python3", "python3-pip"],
+    mac: "brew install python",
+};
+
 /// An emulator of Cortex-M boards.
 pub(crate) const QEMU: Tool = Tool {
     name: "qemu-system-arm",
