@@ -260,7 +260,7 @@ test("wrong dropout", () => {
 });
 
 test("a place to take scores that there is not", () => {
-  refused({ scoresAt: "capped" }, "Value", "scores");
+  refused({ scoresAt: "weights" }, "Value", "scores");
   refused({ scoresAt: 1 }, "Value", "scores");
 });
 
@@ -413,8 +413,9 @@ test("an option that takes an array away is noticed", () => {
 });
 
 test("every number has a test", () => {
-  // Range belongs to rows, which JavaScript does not choose yet.
+  // Those of the attention family have theirs in family.test.mjs.
   assert.deepEqual(Object.keys(ErrorCode), [
-    "Zero", "Heads", "TooLarge", "Length", "Broadcast", "Value", "Range", "Type", "Detached", "Disposed", "Memory",
+    "Zero", "Heads", "TooLarge", "Length", "Broadcast", "Value", "Range", "Conflict", "CacheFull", "Type", "Detached",
+    "Disposed", "Memory",
   ]);
 });

@@ -4,12 +4,14 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use mha::{
-    Argument, Attention, Broadcast, Causal, Dropout, Error, Inputs, Isa, Mask, Outputs, ScoresAt,
-    Shape,
+    Argument, Attention, Broadcast, Cache, Causal, Dropout, Error, Inputs, Isa, Mask, Options,
+    Outputs, ScoresAt, Shape,
 };
 use wasm_bindgen::prelude::wasm_bindgen;
 
+use crate::cache::Store;
 use crate::failure::Failure;
+use crate::family::{Family, Words};
 
 /// A call: its description, and room for its arrays.
 #[wasm_bindgen]
@@ -23,6 +25,8 @@ pub struct Call {
     v: Option<usize>,
     bias: Option<(usize, [usize; 4])>,
     mask: Option<(usize, [usize; 4])>,
+    /// Whether the mask is of the opposite sense.
+    excluding: bool,
     causal: Rule,
     dropout: Option<Dropout>,
     y: Option<usize>,
@@ -34,6 +38,10 @@ pub struct Call {
     floats: Vec<f32>,
     mask_data: Vec<u8>,
     offsets: Vec<isize>,
+    /// Where packed sequences begin, queries and then keys, and how many there are of each.
+    starts: Vec<usize>,
+    starts_len: usize,
+    family: Family,
     isa: Isa,
     failure: Option<Failure>,
 }
@@ -42,6 +50,7 @@ pub struct Call {
 #[derive(Clone, Copy, Debug)]
 enum Rule {
     None,
+    Natural,
     Offset(isize),
     /// So many offsets.
     PerSequence(usize),
@@ -60,6 +69,7 @@ impl Call {
             v: None,
             bias: None,
             mask: None,
+            excluding: false,
             causal: Rule::None,
             dropout: None,
             y: None,
@@ -70,6 +80,9 @@ impl Call {
             floats: Vec::new(),
             mask_data: Vec::new(),
             offsets: Vec::new(),
+            starts: Vec::new(),
+            starts_len: 0,
+            family: Family::new(),
             isa: Isa::detect(),
             failure: None,
         }
@@ -89,6 +102,59 @@ impl Call {
         (self.q, self.k, self.v) = (q, k, v);
         (self.bias, self.mask, self.causal, self.dropout) = (None, None, Rule::None, None);
         (self.y, self.scores, self.wants_scores) = (None, None, false);
+        (self.excluding, self.starts_len) = (false, 0);
+        self.family.words = Words::NONE;
+    }
+
+    /// Where the words of the options go.
+    pub fn words(&mut self) -> *mut u32 {
+        self.family.words.0.as_mut_ptr()
+    }
+
+    /// Reads the mask in the opposite sense.
+    pub fn excluding(&mut self) {
+        self.excluding = true;
+    }
+
+    /// Adds the causal rule as it comes naturally.
+    pub fn causal_natural(&mut self) {
+        self.causal = Rule::Natural;
+    }
+
+    /// Says how many starts of packed sequences there are, of queries and of keys each.
+    pub fn packed(&mut self, starts: usize) {
+        self.starts_len = starts;
+    }
+
+    /// Where the floats of the options go.
+    pub fn option_floats(&mut self) -> *mut f32 {
+        self.family.floats.as_mut_ptr()
+    }
+
+    /// Where the lengths go.
+    pub fn lens(&mut self) -> *mut usize {
+        self.family.lens.as_mut_ptr()
+    }
+
+    /// Where the positions of the first queries go.
+    pub fn positions(&mut self) -> *mut isize {
+        self.family.offsets.as_mut_ptr()
+    }
+
+    /// Where the documents go.
+    pub fn segments(&mut self) -> *mut u32 {
+        self.family.segments.as_mut_ptr()
+    }
+
+    /// Where the starts of packed sequences go.
+    pub fn starts(&mut self) -> *mut usize {
+        self.starts.as_mut_ptr()
+    }
+
+    /// Where the log-sum-exps come.
+    pub fn lse(&mut self) -> *mut f32 {
+        let at = self.family.lse_at();
+        self.family.floats.get_mut(at..).unwrap_or_default().as_mut_ptr()
     }
 
     /// Adds an additive bias: its length and extents.
@@ -121,7 +187,7 @@ impl Call {
         self.y = Some(len);
     }
 
-    /// Asks for scores (0: after the softmax, 1: logits, 2: masked logits) and says how long the
+    /// Asks for scores (0: after the softmax, 1: logits, 2: masked, 3: capped logits) and says how long the
     /// caller's own array is, if there is one.
     pub fn scores_of(&mut self, at: u32, len: Option<usize>) {
         self.wants_scores = true;
@@ -129,21 +195,36 @@ impl Call {
         self.scores_at = match at {
             1 => ScoresAt::Logits,
             2 => ScoresAt::Masked,
+            3 => ScoresAt::Capped,
             _ => ScoresAt::Softmax,
         };
     }
 
     /// Makes room for [`Call::attend`].
-    pub fn reserve(&mut self, heads: usize, qk: usize, v: usize, scale: Option<f32>) -> i32 {
-        let attention = Attention { scale, ..Attention::new(heads, qk, v) };
-        let (shape, scores) = (self.shape, attention.scores_len(self.shape));
+    pub fn reserve(
+        &mut self,
+        heads: usize,
+        kv_heads: usize,
+        qk: usize,
+        v: usize,
+        scale: Option<f32>,
+    ) -> i32 {
+        let attention = bare(heads, kv_heads, qk, v, scale);
+        let (shape, scores) = (self.shape, self.scores_of_shape(&attention, self.shape));
         let y = shape.batch.saturating_mul(shape.q_len).saturating_mul(v);
         self.make_room(y, scores, attention.scratch_len(shape))
     }
 
     /// Attention without projections.
-    pub fn attend(&mut self, heads: usize, qk: usize, v: usize, scale: Option<f32>) -> i32 {
-        let (attention, isa) = (Attention { scale, ..Attention::new(heads, qk, v) }, self.isa);
+    pub fn attend(
+        &mut self,
+        heads: usize,
+        kv_heads: usize,
+        qk: usize,
+        v: usize,
+        scale: Option<f32>,
+    ) -> i32 {
+        let (attention, isa) = (bare(heads, kv_heads, qk, v, scale), self.isa);
         self.run(|shape, inputs, arrays| {
             let (outputs, scratch) = arrays.outputs();
             mha::dot_product_attention(attention, isa, shape, inputs, outputs, scratch)
@@ -151,20 +232,91 @@ impl Call {
     }
 
     /// Makes room for [`Call::attend_scores`].
-    pub fn reserve_scores(&mut self, heads: usize, qk: usize, scale: Option<f32>) -> i32 {
+    pub fn reserve_scores(
+        &mut self,
+        heads: usize,
+        kv_heads: usize,
+        qk: usize,
+        scale: Option<f32>,
+    ) -> i32 {
         // What values there were would be as wide as the keys; they take no room.
-        let attention = Attention { scale, ..Attention::new(heads, qk, qk) };
-        let (shape, scores) = (self.shape, attention.scores_len(self.shape));
+        let attention = bare(heads, kv_heads, qk, qk, scale);
+        let (shape, scores) = (self.shape, self.scores_of_shape(&attention, self.shape));
         self.make_room(0, scores, attention.scratch_len(shape))
     }
 
     /// The scores of attention alone.
-    pub fn attend_scores(&mut self, heads: usize, qk: usize, scale: Option<f32>) -> i32 {
-        let (attention, isa) = (Attention { scale, ..Attention::new(heads, qk, qk) }, self.isa);
+    pub fn attend_scores(
+        &mut self,
+        heads: usize,
+        kv_heads: usize,
+        qk: usize,
+        scale: Option<f32>,
+    ) -> i32 {
+        let (attention, isa) = (bare(heads, kv_heads, qk, qk, scale), self.isa);
         self.run(|shape, inputs, Arrays { scores, scratch, .. }| {
             let scores = scores.unwrap_or_default();
             mha::dot_product_attention_scores(attention, isa, shape, inputs, scores, scratch)
         })
+    }
+
+    /// Makes room for [`Call::attend_cached`].
+    pub fn reserve_cached(
+        &mut self,
+        heads: usize,
+        kv_heads: usize,
+        qk: usize,
+        v: usize,
+        scale: Option<f32>,
+        store: &Store,
+    ) -> i32 {
+        let attention = bare(heads, kv_heads, qk, v, scale);
+        let stored = self.over(store);
+        let y = stored.batch.saturating_mul(stored.q_len).saturating_mul(v);
+        let scores = self.scores_of_shape(&attention, stored);
+        self.make_room(y, scores, attention.scratch_len(stored))
+    }
+
+    /// Attention without projections over a cache.
+    pub fn attend_cached(
+        &mut self,
+        heads: usize,
+        kv_heads: usize,
+        qk: usize,
+        v: usize,
+        scale: Option<f32>,
+        store: &Store,
+    ) -> i32 {
+        let (attention, isa) = (bare(heads, kv_heads, qk, v, scale), self.isa);
+        self.run(|shape, inputs, arrays| {
+            let (cache, (outputs, scratch)) = (store.view()?, arrays.outputs());
+            let q_len = shape.q_len;
+            mha::dot_product_attention_cached(
+                attention, isa, &cache, q_len, inputs, outputs, scratch,
+            )
+        })
+    }
+
+    /// Makes room for keys and values that are to be appended.
+    pub fn reserve_append(&mut self) -> i32 {
+        self.make_room(0, 0, 0)
+    }
+
+    /// Merges: q is y, k its log-sum-exps, v the other y, the bias the other log-sum-exps. The results
+    /// stand where q and k stood.
+    pub fn merge(&mut self, heads: usize, v: usize) -> i32 {
+        let [q, k, other_y, other_lse, ..] = self.parts();
+        let mut rest = self.floats.as_mut_slice();
+        let [y, lse, other_y, other_lse] = [q, k, other_y, other_lse].map(|len| {
+            let (part, left) =
+                core::mem::take(&mut rest).split_at_mut_checked(len).unwrap_or_default();
+            rest = left;
+            part
+        });
+        let attention = Attention::new(heads, heads, v);
+        let result = mha::merge(&attention, y, lse, other_y, other_lse).map_err(Failure::from);
+        self.failure = result.err();
+        Failure::code(result)
     }
 
     /// Where the queries go.
@@ -243,6 +395,40 @@ impl Call {
         self.shape
     }
 
+    /// The shape of a call over what a cache has stored.
+    pub(crate) fn over(&self, store: &Store) -> Shape {
+        Shape { batch: store.batch(), kv_len: store.stored(), ..self.shape }
+    }
+
+    /// Elements of the scores of a call of this shape.
+    pub(crate) fn scores_of_shape(&mut self, attention: &Attention, shape: Shape) -> usize {
+        self.family.options().scores_len(attention, shape)
+    }
+
+    /// Where packed sequences begin, queries and keys.
+    pub(crate) fn packed_starts(&self) -> [Vec<usize>; 2] {
+        let (len, starts) = (self.starts_len, self.starts.as_slice());
+        [starts.get(..len), starts.get(len..2 * len)].map(|starts| starts.unwrap_or(&[]).to_vec())
+    }
+
+    /// Appends keys and values to a cache.
+    pub(crate) fn append_to(
+        &mut self,
+        store: &mut Store,
+        append: impl FnOnce(&mut Cache<'_>, &[f32], &[f32], &Options<'_>) -> Result<(), Error>,
+    ) -> i32 {
+        let [q, k_len, v_len, ..] = self.parts();
+        let (has_k, has_v) = (self.k.is_some(), self.v.is_some());
+        let floats = self.floats.as_slice();
+        let part = |at: usize, len: usize| floats.get(at..at.saturating_add(len)).unwrap_or(&[]);
+        let k = if has_k { part(q, k_len) } else { part(0, q) };
+        let v = if has_v { part(q.saturating_add(k_len), v_len) } else { k };
+        let options = self.family.options();
+        let result = store.change(|cache| append(cache, k, v, &options));
+        self.failure = result.err();
+        Failure::code(result)
+    }
+
     /// The lengths of the parts of `floats`.
     fn parts(&self) -> [usize; 7] {
         let [k, v, y, scores] =
@@ -297,13 +483,14 @@ impl Call {
         if let Rule::PerSequence(len) = self.causal {
             room(&mut self.offsets, len, Argument::Causal)?;
         }
-        Ok(())
+        room(&mut self.starts, self.starts_len.saturating_mul(2), Argument::Rows)?;
+        self.family.make_room()
     }
 
     /// Hands the arrays over to the core.
     pub(crate) fn run(
         &mut self,
-        call: impl FnOnce(Shape, Inputs<'_>, Arrays<'_>) -> Result<(), Error>,
+        call: impl FnOnce(Shape, Inputs<'_, &Options<'_>>, Arrays<'_>) -> Result<(), Error>,
     ) -> i32 {
         let parts = self.parts();
         let mut rest = self.floats.as_mut_slice();
@@ -322,10 +509,12 @@ impl Call {
             inputs = inputs.bias(Broadcast::new(bias, extents));
         }
         if let Some((len, extents)) = self.mask {
-            inputs = inputs.mask(Mask::bytes(self.mask_data.get(..len).unwrap_or(&[]), extents));
+            let mask = Mask::bytes(self.mask_data.get(..len).unwrap_or(&[]), extents);
+            inputs = inputs.mask(if self.excluding { mask.excluding() } else { mask });
         }
         match self.causal {
             Rule::None => {}
+            Rule::Natural => inputs = inputs.causal(),
             Rule::Offset(offset) => inputs = inputs.causal_from(Causal::Offset(offset)),
             Rule::PerSequence(len) => {
                 let offsets = self.offsets.get(..len).unwrap_or(&[]);
@@ -337,10 +526,17 @@ impl Call {
         }
         let scores = self.wants_scores.then_some(scores);
         let arrays = Arrays { y, scores, scores_at: self.scores_at, scratch };
-        let result = call(self.shape, inputs, arrays).map_err(Failure::from);
+        // Always with options, if with none, so that the driver is there once.
+        let options = self.family.options();
+        let result = call(self.shape, inputs.options(&options), arrays).map_err(Failure::from);
         self.failure = result.err();
         Failure::code(result)
     }
+}
+
+/// Attention without projections.
+fn bare(heads: usize, kv_heads: usize, qk: usize, v: usize, scale: Option<f32>) -> Attention {
+    Attention { scale, ..Attention::new(heads, qk, v).kv_heads(kv_heads) }
 }
 
 /// What a call writes to.

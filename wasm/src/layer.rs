@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use mha::{Argument, Config, Dims, Error, Isa, MultiHeadAttention, WeightOrder, Weights};
 use wasm_bindgen::prelude::wasm_bindgen;
 
+use crate::cache::Store;
 use crate::call::{Call, room};
 use crate::failure::Failure;
 
@@ -34,12 +35,13 @@ impl Layer {
         v: usize,
         out: usize,
         heads: usize,
+        kv_heads: usize,
         scale: Option<f32>,
         out_in: bool,
     ) -> Self {
         let order = if out_in { WeightOrder::OutIn } else { WeightOrder::InOut };
         let dims = Dims::new((q_in, k_in, v_in), (qk, v), out);
-        let mut config = Config::new(dims).heads(heads).weight_order(order);
+        let mut config = Config::new(dims).heads(heads).kv_heads(kv_heads).weight_order(order);
         config.attention.scale = scale;
         Self { config, data: Vec::new(), lens: [None; 8], isa: Isa::detect(), failure: None }
     }
@@ -79,8 +81,45 @@ impl Layer {
     pub fn reserve(&self, call: &mut Call) -> i32 {
         let shape = call.shape();
         let y = self.config.y_len(shape);
-        let scores = self.config.scores_len(shape);
+        let scores = call.scores_of_shape(&self.config.attention, shape);
         call.make_room(y, scores, self.config.scratch_len(shape))
+    }
+
+    /// Makes room for [`Layer::forward_packed`]: the lengths that the call says are those of the
+    /// longest sequence, `queries` and `scores` those of all.
+    pub fn reserve_packed(&self, call: &mut Call, queries: usize, scores: usize) -> i32 {
+        let y = queries.saturating_mul(self.config.dims.out);
+        call.make_room(y, scores, self.config.scratch_len(call.shape()))
+    }
+
+    /// Computes packed sequences.
+    pub fn forward_packed(&self, call: &mut Call) -> i32 {
+        let [q_starts, kv_starts] = call.packed_starts();
+        call.run(|_, inputs, arrays| {
+            let (outputs, scratch) = arrays.outputs();
+            self.layer()?.forward_packed(&q_starts, &kv_starts, inputs, outputs, scratch)
+        })
+    }
+
+    /// Projects the keys and values of a call and appends them to a cache.
+    pub fn append(&self, call: &mut Call, store: &mut Store) -> i32 {
+        call.append_to(store, |cache, k, v, options| self.layer()?.append(cache, k, v, options))
+    }
+
+    /// Makes room for [`Layer::attend`].
+    pub fn reserve_attend(&self, call: &mut Call, store: &Store) -> i32 {
+        let stored = call.over(store);
+        let scores = call.scores_of_shape(&self.config.attention, stored);
+        let scratch = self.config.cached_scratch_len(stored.q_len);
+        call.make_room(self.config.y_len(stored), scores, scratch)
+    }
+
+    /// Attends over a cache.
+    pub fn attend(&self, call: &mut Call, store: &Store) -> i32 {
+        call.run(|shape, inputs, arrays| {
+            let (cache, (outputs, scratch)) = (store.view()?, arrays.outputs());
+            self.layer()?.attend(&cache, shape.q_len, inputs, outputs, scratch)
+        })
     }
 
     /// Computes a call that has room.
@@ -168,7 +207,7 @@ mod tests {
         let [wq, wk, wv, wo] =
             [config.wq_len(), config.wk_len(), config.wv_len(), config.wo_len()].map(numbers);
         let bv = numbers(8);
-        let mut layer = Layer::new(3, 4, 5, 6, 8, 7, 2, None, false);
+        let mut layer = Layer::new(3, 4, 5, 6, 8, 7, 2, 2, None, false);
         assert_eq!(
             layer.weights(wq.len(), wk.len(), wv.len(), wo.len(), None, None, Some(8), None),
             0
@@ -213,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_in_the_core_s_words() {
-        let mut layer = Layer::new(4, 4, 4, 4, 4, 4, 2, None, false);
+        let mut layer = Layer::new(4, 4, 4, 4, 4, 4, 2, 2, None, false);
         assert_eq!(layer.weights(16, 15, 16, 16, None, None, None, None), 4);
         assert_eq!(layer.argument(), "wk");
         assert_eq!(layer.message(), "wk: 16 elements needed, 15 given");
@@ -232,7 +271,7 @@ mod tests {
     /// What is described after room was made has none, and is refused instead of computed.
     #[test]
     fn a_call_without_room_is_refused() {
-        let mut layer = Layer::new(4, 4, 4, 4, 4, 4, 2, None, false);
+        let mut layer = Layer::new(4, 4, 4, 4, 4, 4, 2, 2, None, false);
         assert_eq!(layer.flat_weights(64), 0);
         let mut call = Call::new();
         call.begin(1, 1, 1, 4, None, None);

@@ -1,7 +1,7 @@
 //! The JavaScript door: what the TypeScript in `wasm/npm` drives.
 //!
-//! Two classes. A [`Layer`] owns a copy of its weights; a [`Call`] owns the arrays of a call and the
-//! scratch, all in the module's memory. A call goes in three steps, and only the second can take
+//! Three classes. A [`Layer`] owns a copy of its weights, a [`Store`] keys and values that outlive a
+//! call; a [`Call`] owns the arrays of a call and the scratch, all in the module's memory. A call goes in three steps, and only the second can take
 //! memory:
 //!
 //! 1. describe: `begin`, `mask`, `bias`, …, numbers only;
@@ -16,8 +16,10 @@
 
 extern crate alloc;
 
+mod cache;
 mod call;
 mod failure;
+mod family;
 #[cfg(any(target_arch = "wasm32", test))]
 mod heap;
 mod layer;
@@ -26,6 +28,7 @@ mod runtime;
 
 use alloc::string::String;
 
+pub use cache::Store;
 pub use call::Call;
 pub use layer::Layer;
 use wasm_bindgen::prelude::wasm_bindgen;

@@ -32,12 +32,6 @@ impl Name {
         }
     }
 
-    /// Whether the door has words for the options of the attention family.
-    pub(crate) fn knows_family(self) -> bool {
-        // JavaScript does not know it yet.
-        self != Self::Wasm
-    }
-
     /// What building the door takes.
     pub(crate) fn tools(self) -> &'static [&'static Tool] {
         match self {

@@ -1,6 +1,6 @@
 // What the types allow and what they refuse. Compiled strictly and never run.
 
-import { type Dims, ErrorCode, type ForwardOptions, type Layer, load, type Mha, type Output } from "mha";
+import { type Cache, type Dims, ErrorCode, type ForwardOptions, type Layer, load, type Mha, type Output, type SavedCache } from "mha";
 import { load as loadFrom } from "mha/core";
 
 declare const q: Float32Array;
@@ -61,6 +61,35 @@ export async function allowed(): Promise<void> {
     dropout: { p: 0.1, seed: 1n },
   };
   flat.forward(options);
+
+  // The attention family.
+  const family: ForwardOptions = {
+    ...options,
+    offset: 3,
+    window: { left: 63, right: 0 },
+    lens: Uint32Array.of(4, 2),
+    softcap: 30,
+    alibi: true,
+    rope: { base: 10000, interleaved: true, dims: 4, qOffset: 1 },
+    sinks: q,
+    norm: { kind: "rms", epsilon: 1e-6, qGain: q },
+    segments: { q: new Uint32Array(8), kv: new Uint32Array(8) },
+    extra: { k, v },
+    scoresOf: "mean",
+    scoreQueries: [1, 3],
+    scoresAt: "softmax",
+    lse: true,
+  };
+  same<Same<ReturnType<typeof flat.forward>["lse"], Float32Array | undefined>>();
+  flat.forward(family);
+  using cache: Cache = flat.cache({ capacity: 64, ring: true, pinned: 16, batch: 1 });
+  flat.append(cache, { k, rope: { cos: q, sin: q } });
+  const step = flat.attend(cache, { q, causal: true, window: { left: 3 }, scores: true });
+  same<Same<typeof step.scores, Float32Array>>();
+  const saved: SavedCache = cache.save();
+  mha.cache({ dims: 8, heads: 2, kvHeads: 1, capacity: 64, saved }).dispose();
+  flat.forwardPacked({ q, qStarts: Uint32Array.of(0, 2, 4), causal: true }).y.length;
+  mha.merge({ heads: 2, v: 8, y: q, lse: k, otherY: q, otherLse: k });
   mha.dotProductAttention({ dims: 8, heads: 2, q, k, v, mask: "causal" });
   mha.dotProductAttention({ dims: { qk: 8, v: 4 }, q, scale: 1 });
   same<Same<ReturnType<typeof mha.dotProductAttentionScores>, Float32Array>>();
@@ -96,11 +125,19 @@ export function refused(mha: Mha, layer: Layer): void {
   // @ts-expect-error: a bias is floats
   layer.forward({ q, bias: { data: new Uint8Array(4), shape: [1, 1, 1, 4] } });
   // @ts-expect-error: no such place
-  layer.forward({ q, scores: true, scoresAt: "capped" });
+  layer.forward({ q, scores: true, scoresAt: "weights" });
+  // @ts-expect-error: no such norm
+  layer.forward({ q, norm: { kind: "layer", epsilon: 0 } });
+  // @ts-expect-error: lengths are whole numbers
+  layer.forward({ q, lens: new Float32Array(1) });
+  // @ts-expect-error: a cache brings the keys
+  layer.attend(layer.cache({ capacity: 1 }), { q, k });
+  // @ts-expect-error: a mask has no place where sequences are packed
+  layer.forwardPacked({ q, qStarts: new Uint32Array(2), mask: { data: new Uint8Array(1), shape: [1, 1, 1, 1] } });
   // @ts-expect-error: no scores were asked for
   layer.forward({ q }).scores.length;
   // @ts-expect-error: no such number
-  const code: ErrorCode = 8;
+  const code: ErrorCode = 10;
   console.log(code);
   // @ts-expect-error: read-only
   layer.heads = 4;

@@ -8,6 +8,7 @@ interface Arrays {
   Float32Array: Float32Array;
   Int32Array: Int32Array;
   Uint8Array: Uint8Array;
+  Uint32Array: Uint32Array;
 }
 
 const prototype = Object.getPrototypeOf(Float32Array.prototype) as object;

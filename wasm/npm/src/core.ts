@@ -2,9 +2,11 @@
 
 import { type Mha, once, type Source } from "./mha.js";
 
+export type { AppendOptions, Cache, CacheOptions, SavedCache } from "./cache.js";
 export type { AttentionDims, Dims, LayerDims } from "./dims.js";
 export { type Argument, ErrorCode, MhaError } from "./error.js";
-export type { ForwardOptions, Layer, LayerOptions, Output, OutputWithScores, WeightOrder, Weights } from "./layer.js";
+export type { FamilyOptions, KeyOptions, Norm, Rope, SelectOptions, Window } from "./family.js";
+export type { AttendOptions, ForwardOptions, Layer, LayerOptions, Output, OutputWithScores, PackedOptions, WeightOrder, Weights } from "./layer.js";
 export type {
   AttentionOptions,
   Bias,
@@ -16,7 +18,7 @@ export type {
   ScoresAt,
   ShapeOptions,
 } from "./options.js";
-export type { BareOptions, DotProductOptions, DotProductScoresOptions, Mha, Source } from "./mha.js";
+export type { BareOptions, CachedOptions, DotProductOptions, MergeOptions, DotProductScoresOptions, Mha, Source } from "./mha.js";
 
 /**
  * Loads the library from a module that the application brings: `mha.wasm` of this package, compiled

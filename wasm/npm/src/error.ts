@@ -19,11 +19,15 @@ export const ErrorCode = {
   Value: 6,
   /** A range does not lie inside what it selects from. */
   Range: 7,
+  /** Two options exclude each other. */
+  Conflict: 8,
+  /** The cache is full. */
+  CacheFull: 9,
   /** A value is of the wrong kind, for example an array of another class. */
   Type: 64,
   /** An array's buffer is detached: it was transferred to a worker, for example. */
   Detached: 65,
-  /** The layer has been disposed of. */
+  /** The layer or the cache has been disposed of. */
   Disposed: 66,
   /** The module's memory cannot grow any further. */
   Memory: 67,
@@ -38,7 +42,8 @@ export type Argument =
   | "q" | "k" | "v"
   | "wq" | "wk" | "wv" | "wo" | "bq" | "bk" | "bv" | "bo" | "weights"
   | "bias" | "mask" | "causal" | "dropout"
-  | "y" | "scores"
+  | "rows" | "lens" | "softcap" | "alibi" | "rope" | "sinks" | "norm" | "segments" | "extra" | "cache" | "kv_heads"
+  | "y" | "scores" | "lse"
   | "layer" | "options";
 
 /**

@@ -3,6 +3,7 @@
 
 import { array, count, flag, maybeFloats, number, object, offset, word, wrongType } from "./checks.js";
 import { type Argument, ErrorCode, MhaError } from "./error.js";
+import { type Family, type FamilyOptions, look, readFamily, type SelectOptions } from "./family.js";
 
 /** The sizes `[batch, heads, qLen, kvLen]`; each may be 1, where an array is the same all along that axis. */
 export type Extents = readonly [batch: number, heads: number, qLen: number, kvLen: number];
@@ -13,6 +14,8 @@ export interface Mask {
   readonly data: Uint8Array;
   /** `[batch | 1, heads | 1, qLen | 1, kvLen | 1]` */
   readonly shape: Extents;
+  /** Reads the mask in the opposite sense, that of PyTorch's layer: nonzero excludes. Default false. */
+  readonly excluding?: boolean | undefined;
 }
 
 /** An additive bias on the logits, row-major. −∞ excludes a key as a mask does. */
@@ -31,8 +34,11 @@ export interface Dropout {
   readonly seed: number | bigint;
 }
 
-/** Where scores are taken: after softmax and dropout; `scale · q·kᵀ`; the same plus bias, −∞ where masked. */
-export type ScoresAt = "softmax" | "logits" | "masked";
+/**
+ * Where scores are taken: after softmax and dropout; `scale · q·kᵀ`; after the softcap; the same plus bias,
+ * −∞ where masked.
+ */
+export type ScoresAt = "softmax" | "logits" | "capped" | "masked";
 
 /** How many sequences there are and how long they are. */
 export interface ShapeOptions {
@@ -45,14 +51,15 @@ export interface ShapeOptions {
 }
 
 /** What a query may see, and what becomes of its scores. */
-export interface AttentionOptions extends ShapeOptions {
+export interface AttentionOptions extends ShapeOptions, FamilyOptions {
   /** Which keys a query may see. `"causal"` is the same as `causal: true`. */
   readonly mask?: "causal" | Mask | undefined;
   /** Lets query `i` see the keys `j <= i + causalOffset` only, without a mask array. Goes together with a mask. */
   readonly causal?: boolean | undefined;
   /**
    * Shifts the queries against the keys for `causal`: one number, or one for each sequence. Default
-   * 0: the first query sees the first key. Given alone it means `causal: true`.
+   * 0: the first query sees the first key; over a cache, the last query stands at the last position. Given alone it
+   * means `causal: true`.
    */
   readonly causalOffset?: number | Int32Array | undefined;
   /** A bias that is added to the logits. */
@@ -62,7 +69,7 @@ export interface AttentionOptions extends ShapeOptions {
 }
 
 /** Which outputs are wanted, and where they go. */
-export interface OutputOptions {
+export interface OutputOptions extends SelectOptions {
   /** Where the output is written, instead of to a new array. */
   readonly y?: Float32Array | undefined;
   /** `true` for the scores in a new array, or where they are written. `y` has the same bits without them. */
@@ -102,21 +109,30 @@ export interface Read {
   readonly kvLen: number;
   readonly mask: Mask | undefined;
   readonly bias: Bias | undefined;
-  readonly causal: number | Int32Array | undefined;
+  /** `true`: as it comes naturally. */
+  readonly causal: true | number | Int32Array | undefined;
+  readonly family: Family | undefined;
+  /** Where packed sequences begin: queries and keys. */
+  readonly starts?: readonly [Uint32Array, Uint32Array];
   readonly dropout: { readonly p: number; readonly low: number; readonly high: number } | undefined;
   readonly y: Float32Array | undefined;
   readonly scores: boolean | Float32Array;
   readonly scoresAt: number;
 }
 
-const SCORES_AT: readonly ScoresAt[] = ["softmax", "logits", "masked"];
+const SCORES_AT: readonly ScoresAt[] = ["softmax", "logits", "masked", "capped"];
 
 /**
  * Reads the options of a call whose queries and keys have these widths.
  *
  * @internal
  */
-export function read(options: Inputs & AttentionOptions & OutputOptions, qWidth: number, kWidth: number): Read {
+export function read(
+  options: Inputs & AttentionOptions & OutputOptions,
+  qWidth: number,
+  kWidth: number,
+  heads: number,
+): Read {
   // 1. Everything is looked at once. This alone can run code of the caller's (a getter, a proxy), so
   //    what the arrays are is asked after it.
   const given = object("options", options);
@@ -125,7 +141,9 @@ export function read(options: Inputs & AttentionOptions & OutputOptions, qWidth:
   const { y: yData, scores: scoresGiven, scoresAt: place } = given;
   const maskParts = maskGiven === undefined || maskGiven === "causal" ? undefined : grid("mask", maskGiven);
   const biasParts = biasGiven === undefined ? undefined : grid("bias", biasGiven);
+  const opposite = maskGiven !== undefined && maskGiven !== "causal" && flag("mask", maskGiven.excluding);
   const dropout = dropoutGiven === undefined ? undefined : readDropout(dropoutGiven);
+  const seen = look(given);
 
   // 2. Words and numbers.
   const batch = sequences === undefined ? 1 : count("shape", sequences);
@@ -141,22 +159,29 @@ export function read(options: Inputs & AttentionOptions & OutputOptions, qWidth:
   if (v !== undefined && k === undefined) {
     throw wrongType("k", "v is given without k");
   }
-  const mask = maskParts && { data: array("mask", "Uint8Array", maskParts.data), shape: maskParts.shape };
+  const mask = maskParts && {
+    data: array("mask", "Uint8Array", maskParts.data),
+    shape: maskParts.shape,
+    excluding: opposite,
+  };
   const bias = biasParts && { data: array("bias", "Float32Array", biasParts.data), shape: biasParts.shape };
-  const offsets = typeof shift === "object" ? array("causal", "Int32Array", shift) : offset("causal", shift ?? 0);
+  const offsets =
+    shift === undefined ? true : typeof shift === "object" ? array("causal", "Int32Array", shift) : offset("causal", shift);
   const y = maybeFloats("y", yData);
   const scores = typeof scoresGiven === "boolean" ? scoresGiven : (maybeFloats("scores", scoresGiven) ?? false);
+  const qLen = qLenGiven ?? length("q", q, batch, qWidth);
   return {
     q,
     // The same array twice is copied once.
     k: k === q ? undefined : k,
     v: v === k ? undefined : v,
     batch,
-    qLen: qLenGiven ?? length("q", q, batch, qWidth),
+    qLen,
     kvLen: kvLenGiven ?? (k === undefined ? length("q", q, batch, kWidth) : length("k", k, batch, kWidth)),
     mask,
     bias,
     causal: wanted ? offsets : undefined,
+    family: readFamily(seen, batch * heads * qLen),
     dropout,
     y,
     scores,

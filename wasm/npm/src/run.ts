@@ -1,6 +1,7 @@
 // A call, step by step: describe, make room, copy in, compute, copy out.
 
 import { MhaError } from "./error.js";
+import { type Family, WORDS } from "./family.js";
 import type { Call } from "./glue/mha_wasm.js";
 import type { Read } from "./options.js";
 
@@ -8,12 +9,44 @@ import type { Read } from "./options.js";
 export interface Written {
   y: Float32Array;
   scores: Float32Array | undefined;
+  lse: Float32Array | undefined;
 }
 
 /** Throws what a step has found wrong. */
 export function settle(code: number, step: { argument(): string; message(): string }): void {
   if (code !== 0) {
     throw new MhaError(code, step.argument(), step.message());
+  }
+}
+
+/** Describes the options of a call that has begun. */
+export function describe(memory: WebAssembly.Memory, call: Call, family: Family | undefined): void {
+  if (family !== undefined) {
+    new Uint32Array(memory.buffer, call.words(), WORDS).set(family.words);
+  }
+}
+
+/** Copies the arrays of the options into the room that has been made. */
+export function fill(memory: WebAssembly.Memory, call: Call, family: Family | undefined): void {
+  if (family === undefined) {
+    return;
+  }
+  const { buffer } = memory;
+  let at = call.option_floats();
+  for (const floats of family.floats) {
+    new Float32Array(buffer, at, floats.length).set(floats);
+    at += floats.byteLength;
+  }
+  if (family.lens !== undefined) {
+    new Uint32Array(buffer, call.lens(), family.lens.length).set(family.lens);
+  }
+  if (family.positions !== undefined) {
+    new Int32Array(buffer, call.positions(), family.positions.length).set(family.positions);
+  }
+  at = call.segments();
+  for (const segments of family.segments) {
+    new Uint32Array(buffer, at, segments.length).set(segments);
+    at += segments.byteLength;
   }
 }
 
@@ -28,7 +61,7 @@ export function run(
   reserve: (call: Call) => number,
   compute: (call: Call) => number,
 ): Written {
-  const { q, k, v, mask, bias, causal, dropout, y, scores } = read;
+  const { q, k, v, mask, bias, causal, dropout, family, y, scores } = read;
 
   // 1. Describe. Lengths go as they are: the core compares them with what it needs.
   call.begin(read.batch, read.qLen, read.kvLen, q.length, k?.length, v?.length);
@@ -37,8 +70,13 @@ export function run(
   }
   if (mask !== undefined) {
     call.mask(mask.data.length, ...mask.shape);
+    if (mask.excluding === true) {
+      call.excluding();
+    }
   }
-  if (typeof causal === "number") {
+  if (causal === true) {
+    call.causal_natural();
+  } else if (typeof causal === "number") {
     call.causal(causal);
   } else if (causal !== undefined) {
     call.causal_per_sequence(causal.length);
@@ -51,6 +89,12 @@ export function run(
   }
   if (scores !== false) {
     call.scores_of(read.scoresAt, scores === true ? undefined : scores.length);
+  }
+
+  describe(memory, call, family);
+  const { starts } = read;
+  if (starts !== undefined) {
+    call.packed(starts[0].length);
   }
 
   // 2. Make room. This alone may move the memory, so views are made after it.
@@ -71,7 +115,13 @@ export function run(
   if (mask !== undefined) {
     new Uint8Array(buffer, call.mask_data(), mask.data.length).set(mask.data);
   }
-  if (causal !== undefined && typeof causal !== "number") {
+  fill(memory, call, family);
+  if (starts !== undefined) {
+    const [ofQ, ofKv] = starts;
+    new Uint32Array(buffer, call.starts(), ofQ.length).set(ofQ);
+    new Uint32Array(buffer, call.starts() + ofQ.byteLength, ofKv.length).set(ofKv);
+  }
+  if (typeof causal === "object") {
     new Int32Array(buffer, call.offsets(), causal.length).set(causal);
   }
 
@@ -90,5 +140,19 @@ export function run(
   return {
     y: out(call.y(), call.y_len(), y),
     scores: scores === false ? undefined : out(call.scores(), call.scores_len(), scores === true ? undefined : scores),
+    lse: lse(family, out, call),
   };
+}
+
+/** The log-sum-exps, where they are wanted. */
+function lse(
+  family: Family | undefined,
+  out: (at: number, length: number, to: Float32Array | undefined) => Float32Array,
+  call: Call,
+): Float32Array | undefined {
+  if (family === undefined || family.lse === false) {
+    return undefined;
+  }
+  const length = (family.words[WORDS - 1] as number) - 1;
+  return out(call.lse(), length, family.lse === true ? undefined : family.lse);
 }
