@@ -637,8 +637,8 @@ typedef struct mha_rope {
     size_t q_offset;
     /// Position by which the first new key is rotated.
     size_t k_offset;
-    /// For `MHA_ROPE_KIND_TABLE`: cosines, `[positions][dims / 2]`. A position past the end takes the
-    /// last row.
+    /// For `MHA_ROPE_KIND_TABLE`: cosines, `[positions][dims / 2]`. A position past the end is refused,
+    /// RANGE (rope).
     struct mha_slice cos;
     /// For `MHA_ROPE_KIND_TABLE`: sines, likewise.
     struct mha_slice sin;
@@ -1225,7 +1225,7 @@ mha_status mha_dot_product_attention_scores(const struct mha_attention *attentio
 ///
 /// @return what `mha_forward` returns; MISALIGNED (options); VALUE (softcap, alibi, rope, norm,
 /// scores); LENGTH, NULL, MISALIGNED or TOO_LARGE (lens, alibi, rope, sinks, norm, segments, extra,
-/// lse); RANGE (lens, scores); CONFLICT (scores_at) for the mean of scores that are not probabilities;
+/// lse); RANGE (lens, scores, rope); CONFLICT (scores_at) for the mean of scores that are not probabilities;
 /// OVERLAP (lse). Nothing has been written then.
 mha_status mha_forward_with(const struct mha_layer *layer,
                             struct mha_shape shape,

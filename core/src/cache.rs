@@ -12,7 +12,7 @@ use crate::options::{Options, Rules};
 use crate::plan::exact;
 use crate::softmax::BLOCK;
 use crate::store::StoreMut;
-use crate::transform::{Features, Side, transform, transforms};
+use crate::transform::{Features, Side, check_key_angles, transform, transforms};
 use crate::view::{CacheView, Frame, ReadCache, sealed};
 
 /// How a cache is built.
@@ -212,7 +212,8 @@ impl<'c> Cache<'c> {
     /// [`&Options`](crate::Options) where keys are to be normalised or rotated.
     ///
     /// # Errors
-    /// [`Error::Length`] naming `k` or `v`, [`Error::CacheFull`]. Nothing has been written then.
+    /// [`Error::Length`] naming `k` or `v`, [`Error::CacheFull`], [`Error::Range`] for a position that a
+    /// table of angles does not have. Nothing has been written then.
     pub fn append<R: Rules>(&mut self, k: &[f32], v: &[f32], rules: R) -> Result<(), Error> {
         let Frame { config, attention, .. } = self.frame;
         let (features, width) = (attention.key_features(), attention.value_features());
@@ -220,6 +221,7 @@ impl<'c> Cache<'c> {
         let n = positions(k.len(), batches, features)?;
         exact(Argument::V, v.len(), (batches * n).saturating_mul(width))?;
         check_keys(rules, &attention, batches, n)?;
+        check_key_angles(rules, d, self.len(), n)?;
         let first = self.grow(n)?;
         let mut store = self.store_mut();
         for row in 0..batches * n {

@@ -10,7 +10,7 @@ use crate::plan::{Parts, Plan, Sizes, exact};
 use crate::scores::AllScores;
 use crate::softmax::query_scale;
 use crate::store::{Head, Turn};
-use crate::transform::{Features, Side, transform, transforms};
+use crate::transform::{Features, Side, check_query_angles, transform, transforms};
 use crate::view::{CacheView, ReadCache};
 use crate::visible::Queries;
 
@@ -85,6 +85,8 @@ pub fn dot_product_attention_cached<R: Rules>(
     exact(Argument::Q, inputs.q.len(), rows.len().saturating_mul(attention.qk))?;
     exact(Argument::Y, outputs.y.len(), rows.len().saturating_mul(attention.v))?;
     check_attention(shape, cache.stored(), &attention, &rows, &inputs, &outputs)?;
+    let natural = (cache.len() as isize).saturating_sub_unsigned(q_len);
+    check_query_angles(&inputs, attention.head_qk(), shape, natural)?;
     let sizes = Sizes::of_attention(&attention, q_len);
     let plan = Plan::fit(&sizes, scratch.len())?;
     let parts = plan.carve(&sizes, scratch);

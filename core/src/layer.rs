@@ -10,6 +10,7 @@ use crate::kernel::Isa;
 use crate::options::{Options, Rules};
 use crate::plan::{Plan, Sizes, exact};
 use crate::select::Select;
+use crate::transform::{check_key_angles, check_query_angles};
 use crate::view::ReadCache;
 use crate::work::{Append, Attend, Call, Forward, New};
 
@@ -146,7 +147,8 @@ impl<'w> MultiHeadAttention<'w> {
     ///
     /// # Errors
     /// [`Error::Length`] naming `k` or `v`, [`Error::Value`] for a cache of another layer's sizes,
-    /// [`Error::CacheFull`]. Nothing has been written then.
+    /// [`Error::CacheFull`], [`Error::Range`] for a position that a table of angles does not have. Nothing
+    /// has been written then.
     pub fn append<R: Rules>(
         &self,
         cache: &mut Cache<'_>,
@@ -159,6 +161,7 @@ impl<'w> MultiHeadAttention<'w> {
         let n = positions(k.len(), batch, dims.k_in)?;
         exact(Argument::V, v.len(), (batch * n).saturating_mul(dims.v_in))?;
         check_keys(rules, &self.config.attention, batch, n)?;
+        check_key_angles(rules, self.config.attention.head_qk(), cache.len(), n)?;
         let first = cache.grow(n)?;
         let new = New { k, v, n, first };
         self.isa.run(Append { config: &self.config, weights: &self.weights, cache, new, rules });
@@ -199,13 +202,14 @@ impl<'w> MultiHeadAttention<'w> {
         exact(Argument::Y, outputs.y.len(), rows.len().saturating_mul(dims.out))?;
         let attention = &self.config.attention;
         check_attention(shape, cache.stored(), attention, &rows, &inputs, &outputs)?;
+        let natural = (cache.len() as isize).saturating_sub_unsigned(q_len);
+        check_query_angles(&inputs, attention.head_qk(), shape, natural)?;
         let sizes = Sizes::of_cached(&self.config, q_len);
         if sizes.overflow() {
             return Err(Error::TooLarge { argument: Argument::Shape });
         }
         let plan = Plan::fit(&sizes, scratch.len())?;
         let parts = plan.carve(&sizes, scratch);
-        let natural = (cache.len() as isize).saturating_sub_unsigned(q_len);
         let call = Call { config: &self.config, weights: &self.weights, shape, inputs, natural };
         self.isa.run(Attend { call, cache, outputs, plan, parts });
         Ok(())
@@ -227,11 +231,26 @@ impl<'w> MultiHeadAttention<'w> {
         exact(Argument::Y, outputs.y.len(), rows.len().saturating_mul(dims.out))?;
         let attention = &self.config.attention;
         check_attention(shape, shape.kv_len, attention, rows, inputs, outputs)?;
+        check_rotation(inputs, attention, shape)?;
         if Sizes::of_layer(&self.config, shape).overflow() {
             return Err(Error::TooLarge { argument: Argument::Shape });
         }
         Ok(())
     }
+}
+
+/// Checks that a call without a cache can rotate its queries and keys.
+pub(crate) fn check_rotation<R: Rules>(
+    inputs: &Inputs<'_, R>,
+    attention: &Attention,
+    shape: Shape,
+) -> Result<(), Error> {
+    if shape.batch == 0 {
+        return Ok(());
+    }
+    let d = attention.head_qk();
+    check_key_angles(inputs.rules, d, 0, shape.kv_len)?;
+    check_query_angles(inputs, d, shape, 0)
 }
 
 /// Checks that there are such rows.

@@ -275,7 +275,7 @@ pub enum Angles<'a> {
     /// unit.
     Base(f32),
     /// Tables `[positions, dims / 2]` of cosines and sines, as ONNX has them; frequencies can be
-    /// scaled so. A position past the table's end takes its last row.
+    /// scaled so. A position past the table's end is [`Error::Range`] naming [`Argument::Rope`].
     Table {
         /// Cosines.
         cos: &'a [f32],
@@ -332,6 +332,7 @@ impl<'a> Rope<'a> {
             }
             Angles::Table { cos, sin } => {
                 let rows = cos.len().checked_div(pairs).unwrap_or(0);
+                // The position has been checked.
                 let at = position.min(rows.saturating_sub(1)) * pairs + i;
                 (cos.get(at).copied().unwrap_or(1.0), sin.get(at).copied().unwrap_or(0.0))
             }

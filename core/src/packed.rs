@@ -5,7 +5,7 @@ use core::ops::Range;
 use crate::call::{Inputs, Outputs};
 use crate::dims::{Dims, Shape};
 use crate::error::{Argument, Error};
-use crate::layer::MultiHeadAttention;
+use crate::layer::{MultiHeadAttention, check_rotation};
 use crate::mask::Causal;
 use crate::options::Rules;
 use crate::plan::{Plan, Sizes, exact, take};
@@ -125,6 +125,7 @@ impl MultiHeadAttention<'_> {
             if let Some(options) = inputs.rules.options() {
                 options.check(&self.config().attention, shape)?;
             }
+            check_rotation(inputs, &self.config().attention, shape)?;
             all = all.saturating_add(self.scores_of(shape, inputs));
         }
         if let Some(dropout) = &inputs.dropout {

@@ -1,7 +1,10 @@
 //! What happens to projected queries and keys before they meet: each head is normalised, then
 //! rotated. Works on one row in place; rows may lie strided, as keys do in their blocks.
 
-use crate::options::{Norm, NormKind, Options, Rope};
+use crate::call::Inputs;
+use crate::dims::Shape;
+use crate::error::{Argument, Error};
+use crate::options::{Angles, Norm, NormKind, Options, Rope, Rules};
 
 /// One head of one position: feature e lies at `at + e · stride`.
 pub(crate) struct Features<'a> {
@@ -33,6 +36,52 @@ pub(crate) enum Side {
 /// Whether the options touch projected queries and keys at all.
 pub(crate) fn transforms(options: &Options<'_>) -> bool {
     options.norm.is_some() || options.rope.is_some()
+}
+
+/// Checks that a table of angles has a row for each of `n` positions from `first` on.
+fn check_angles(rope: &Rope<'_>, d: usize, first: usize, n: usize) -> Result<(), Error> {
+    let Angles::Table { cos, .. } = rope.angles else { return Ok(()) };
+    // Where nothing is rotated, no row is looked up.
+    let len = cos.len().checked_div(rope.pairs(d)).unwrap_or(usize::MAX);
+    let end = if n == 0 { 0 } else { first.saturating_add(n) };
+    if end > len { Err(Error::Range { argument: Argument::Rope, len, end }) } else { Ok(()) }
+}
+
+/// Checks that `n` new keys of each sequence, the first of which stands at `first`, can be rotated.
+pub(crate) fn check_key_angles<R: Rules>(
+    rules: R,
+    d: usize,
+    first: usize,
+    n: usize,
+) -> Result<(), Error> {
+    match rules.options().and_then(|options| options.rope) {
+        Some(rope) => check_angles(&rope, d, rope.k_offset.unwrap_or(first), n),
+        None => Ok(()),
+    }
+}
+
+/// Checks that the queries of a call can be rotated; the first stands at `natural` where nothing else
+/// is said.
+pub(crate) fn check_query_angles<R: Rules>(
+    inputs: &Inputs<'_, R>,
+    d: usize,
+    shape: Shape,
+    natural: isize,
+) -> Result<(), Error> {
+    let Some(options) = inputs.rules.options() else { return Ok(()) };
+    let Some(rope) = &options.rope else { return Ok(()) };
+    if let Some(first) = rope.q_offset {
+        return check_angles(rope, d, first, shape.q_len);
+    }
+    let said = inputs.causal.as_ref().or(options.offset.as_ref());
+    for batch in 0..shape.batch {
+        let first = said.map_or(natural, |said| said.offset(batch, natural));
+        // A position in front of the first key is rotated as that is.
+        let end = first.saturating_add_unsigned(shape.q_len).max(0).unsigned_abs();
+        let n = end.min(shape.q_len);
+        check_angles(rope, d, end - n, n)?;
+    }
+    Ok(())
 }
 
 /// Normalises and rotates one head of one position.

@@ -1,5 +1,5 @@
 //! A cache gives the bits of one call over everything, however it was filled: in one go or in
-//! pieces, rolled back, reset, gone round.
+//! pieces, rolled back, reset, resumed, gone round, for one sequence or several side by side.
 
 mod support;
 
@@ -112,9 +112,16 @@ fn whole(model: &Model, stream: &Stream, n: usize, hidden: &[bool]) -> (Vec<f32>
     (y, scores)
 }
 
+/// Scores without those so small that the maximum which they were taken against decides whether they
+/// are 0 (docs/numerics.md): those of a ring are taken against the last one.
+fn certain(scores: &[f32]) -> Vec<f32> {
+    let least = 2f32.powi(-124);
+    scores.iter().map(|&score| if score < least { 0.0 } else { score }).collect()
+}
+
 #[test]
 fn random_operations_give_the_bits_of_one_call() {
-    let mut rounds = 0;
+    let (mut rounds, mut resumed, mut batches) = (0, 0, [0; 4]);
     for seed in 0..250 {
         let model = Model::random(seed);
         let (config, dims, layer) = (&model.config, &model.config.dims, model.layer());
@@ -123,26 +130,44 @@ fn random_operations_give_the_bits_of_one_call() {
         let ring = rng.random_bool(0.6);
         let cache_config = if ring {
             let pinned = 16 * rng.random_range(0..=1usize);
-            CacheConfig { batch: 1, capacity: 16 * rng.random_range(2..=5), ring: Some(pinned) }
+            CacheConfig::ring(16 * rng.random_range(2..=5)).pinned(pinned)
         } else {
             CacheConfig::linear(rng.random_range(20..=150))
         };
+        let batch = rng.random_range(1..=3);
+        batches[batch] += 1;
+        let cache_config = cache_config.batch(batch);
         let mut keys = vec![f32::NAN; cache_config.keys_len(&config.attention)];
         let mut values = vec![f32::NAN; cache_config.values_len(&config.attention)];
         let mut cache =
             Cache::new(cache_config, &config.attention, &mut keys, &mut values).unwrap();
-        let mut stream = Stream::default();
+        // One a sequence, all of the same length.
+        let mut streams = vec![Stream::default(); batch];
         for _ in 0..30 {
-            match rng.random_range(0..10) {
+            let len = streams[0].len;
+            match rng.random_range(0..11) {
                 0 => {
                     cache.reset();
-                    stream = Stream::default();
+                    streams.fill(Stream::default());
+                }
+                10 => {
+                    // As after a loss of power: the slices and two numbers are all there is.
+                    let state = cache.state();
+                    cache = Cache::resume(
+                        cache_config,
+                        &config.attention,
+                        &mut keys,
+                        &mut values,
+                        state,
+                    )
+                    .unwrap();
+                    resumed += 1;
                 }
                 1 | 2 => {
-                    let len = rng.random_range(0..=stream.len);
+                    let len = rng.random_range(0..=len);
                     let oldest = cache.state().oldest;
                     match cache.rollback(len) {
-                        Ok(()) => stream.truncate(dims, len),
+                        Ok(()) => streams.iter_mut().for_each(|s| s.truncate(dims, len)),
                         Err(error) => {
                             assert!(matches!(error, Error::Range { .. }));
                             assert!(ring && len < oldest, "{error}");
@@ -151,49 +176,56 @@ fn random_operations_give_the_bits_of_one_call() {
                 }
                 _ => {
                     let n = rng.random_range(1..=20);
-                    let before = (stream.clone(), cache.state());
-                    stream.push(dims, n, rng);
-                    let (k, v) = (
-                        &stream.k[before.0.len * dims.k_in..],
-                        &stream.v[before.0.len * dims.v_in..],
-                    );
-                    if let Err(error) = layer.append(&mut cache, k, v, &options) {
+                    let state = cache.state();
+                    streams.iter_mut().for_each(|stream| stream.push(dims, n, rng));
+                    let new = |part: fn(&Stream) -> &Vec<f32>, width| -> Vec<f32> {
+                        streams.iter().flat_map(|s| &part(s)[len * width..]).copied().collect()
+                    };
+                    let (k, v) = (new(|s| &s.k, dims.k_in), new(|s| &s.v, dims.v_in));
+                    if let Err(error) = layer.append(&mut cache, &k, &v, &options) {
                         assert!(matches!(error, Error::CacheFull { .. }));
-                        assert_eq!(cache.state(), before.1);
-                        stream = before.0;
+                        assert_eq!(cache.state(), state);
+                        streams.iter_mut().for_each(|stream| stream.truncate(dims, len));
                     }
                 }
             }
-            assert_eq!(cache.len(), stream.len);
-            let pinned = cache_config.ring.unwrap_or(0).min(stream.len);
-            let oldest = if ring { cache.state().oldest.min(stream.len) } else { 0 };
-            let hidden: Vec<bool> =
-                (0..stream.len).map(|j| (pinned..oldest).contains(&j)).collect();
+            let len = streams[0].len;
+            assert_eq!(cache.len(), len);
+            let pinned = cache_config.ring.unwrap_or(0).min(len);
+            let oldest = if ring { cache.state().oldest.min(len) } else { 0 };
+            let hidden: Vec<bool> = (0..len).map(|j| (pinned..oldest).contains(&j)).collect();
             rounds += usize::from(oldest > pinned);
-            let n = rng.random_range(1..=stream.len.clamp(1, 9)).min(stream.len);
+            let n = rng.random_range(1..=len.clamp(1, 9)).min(len);
             if n == 0 {
                 continue;
             }
-            let (y, scores) = whole(&model, &stream, n, &hidden);
-            // Columns of what has been overwritten are not there.
-            let scores: Vec<f32> = scores
-                .chunks(stream.len)
-                .flat_map(|row| row.iter().zip(&hidden).filter(|(_, h)| !**h).map(|(s, _)| *s))
-                .collect();
-            let q = &stream.q[(stream.len - n) * dims.q_in..];
+            let (mut y, mut scores, mut q) = (Vec::new(), Vec::new(), Vec::new());
+            for stream in &streams {
+                let (its_y, its_scores) = whole(&model, stream, n, &hidden);
+                y.extend(its_y);
+                // Columns of what has been overwritten are not there.
+                scores.extend(its_scores.chunks(len).flat_map(|row| {
+                    row.iter().zip(&hidden).filter(|(_, h)| !**h).map(|(s, _)| *s)
+                }));
+                q.extend_from_slice(&stream.q[(len - n) * dims.q_in..]);
+            }
             for len in [config.cached_scratch_len(n), config.min_cached_scratch_len()] {
-                let mut got = vec![f32::NAN; n * dims.out];
-                let mut got_scores = vec![f32::NAN; config.attention.heads * n * cache.stored()];
+                let mut got = vec![f32::NAN; batch * n * dims.out];
+                let rows = batch * config.attention.heads * n;
+                let mut got_scores = vec![f32::NAN; rows * cache.stored()];
                 let mut scratch = vec![f32::NAN; len];
-                let inputs = Inputs::query(q).causal().options(&options);
+                let inputs = Inputs::query(&q).causal().options(&options);
                 let outputs = Outputs::new(&mut got).scores(&mut got_scores);
                 layer.attend(&cache, n, inputs, outputs, &mut scratch).unwrap();
                 assert_eq!(bits(&got), bits(&y), "model {seed}, {cache_config:?}");
-                assert_eq!(bits(&got_scores), bits(&scores), "model {seed}, {cache_config:?}");
+                let same = bits(&certain(&got_scores)) == bits(&certain(&scores));
+                assert!(same, "the scores of model {seed}, {cache_config:?}");
             }
         }
     }
     assert!(rounds > 500, "rings have gone round {rounds} times only");
+    assert!(resumed > 300, "{resumed} times resumed only");
+    assert!(batches[1..].iter().all(|&count| count > 50), "{batches:?}");
 }
 
 #[test]

@@ -155,6 +155,72 @@ fn what_excludes_each_other_is_refused_by_both_names() {
     assert_eq!(cache.len(), 0);
 }
 
+/// The last position that a table of angles has is served, the next one refused: of keys and of
+/// queries, in a call, over a cache, and in sequences one behind the other.
+#[test]
+fn a_position_past_a_table_is_refused() {
+    const CONFIG: Config = Config::new(Dims::square(4)).heads(2);
+    const ROWS: usize = 6;
+    let weights = [0.3; CONFIG.weights_len()];
+    let layer =
+        MultiHeadAttention::new(CONFIG, Weights::from_flat(&CONFIG, &weights).unwrap()).unwrap();
+    let (cos, sin, x) = ([0.8; ROWS], [0.6; ROWS], [0.5; 8 * 4]);
+    let table = Rope::table(&cos, &sin);
+    let refused = |end| Err(Error::Range { argument: Argument::Rope, len: ROWS, end });
+    let forward = |q_len: usize, kv_len: usize, rope, offset| {
+        let options = Options { rope: Some(rope), offset, ..Options::new() };
+        let shape = Shape::new(1, q_len, kv_len);
+        let (mut y, mut scratch) =
+            ([PATTERN; 8 * 4], [PATTERN; CONFIG.scratch_len(Shape::new(1, 8, 8))]);
+        let inputs = Inputs::cross(&x[..q_len * 4], &x[..kv_len * 4]).options(&options);
+        let outputs = Outputs::new(&mut y[..q_len * 4]);
+        let result = layer.forward(shape, inputs, outputs, &mut scratch);
+        let untouched = y.iter().chain(&scratch).all(|x| x.to_bits() == PATTERN.to_bits());
+        assert_eq!(untouched, result.is_err());
+        let (mut y, starts) = ([PATTERN; 8 * 4], [[0, 0, q_len], [0, 0, kv_len]]);
+        let outputs = Outputs::new(&mut y[..q_len * 4]);
+        let packed = layer.forward_packed(&starts[0], &starts[1], inputs, outputs, &mut scratch);
+        assert_eq!(packed, result);
+        result
+    };
+    let at = |offset| Some(Causal::Offset(offset));
+    assert_eq!(forward(6, 6, table, None), Ok(()));
+    assert_eq!(forward(2, 7, table, None), refused(7));
+    assert_eq!(forward(7, 2, table, None), refused(7));
+    assert_eq!(forward(2, 2, table, at(4)), Ok(()));
+    assert_eq!(forward(2, 2, table, at(5)), refused(7));
+    assert_eq!(forward(8, 2, table, at(-2)), Ok(()));
+    assert_eq!(forward(2, 2, table, at(isize::MIN)), Ok(()));
+    assert_eq!(forward(2, 2, Rope { q_offset: Some(4), ..table }, at(9)), Ok(()));
+    assert_eq!(forward(2, 2, Rope { q_offset: Some(5), ..table }, None), refused(7));
+    assert_eq!(forward(2, 2, Rope { k_offset: Some(5), ..table }, None), refused(7));
+    let far = Rope { k_offset: Some(usize::MAX), ..table };
+    assert_eq!(forward(2, 2, far, None), refused(usize::MAX));
+    assert_eq!(forward(2, 0, far, None), Ok(()));
+
+    // Over a cache keys count on, and a query stands where it does.
+    let config = CacheConfig::linear(8);
+    let mut keys = vec![0.0; config.keys_len(&CONFIG.attention)];
+    let mut values = vec![0.0; config.values_len(&CONFIG.attention)];
+    let mut cache = Cache::new(config, &CONFIG.attention, &mut keys, &mut values).unwrap();
+    let options = Options { rope: Some(table), ..Options::new() };
+    layer.append(&mut cache, &x[..5 * 4], &x[..5 * 4], &options).unwrap();
+    let two = &x[..2 * 4];
+    assert_eq!(layer.append(&mut cache, two, two, &options), refused(7));
+    assert_eq!(cache.append(two, two, &options), refused(7));
+    assert_eq!(cache.len(), 5);
+    layer.append(&mut cache, two, two, mha::Plain).unwrap();
+    let (mut y, mut scratch) = ([0.0; 4], [0.0; CONFIG.cached_scratch_len(1)]);
+    let inputs = Inputs::query(&x[..4]).options(&options);
+    let attend = layer.attend(&cache, 1, inputs, Outputs::new(&mut y), &mut scratch);
+    assert_eq!(attend, refused(7));
+    let attention = CONFIG.attention;
+    let (isa, outputs) = (Isa::detect(), Outputs::new(&mut y));
+    let alone =
+        mha::dot_product_attention_cached(attention, isa, &cache, 1, inputs, outputs, &mut scratch);
+    assert_eq!(alone, refused(7));
+}
+
 type Result = (Vec<f32>, Vec<f32>);
 
 fn run(call: &Call, options: &Options<'_>, at: ScoresAt, scratch: usize) -> Result {

@@ -26,7 +26,7 @@ use crate::types::*;
 ///
 /// @return what `mha_forward` returns; MISALIGNED (options); VALUE (softcap, alibi, rope, norm,
 /// scores); LENGTH, NULL, MISALIGNED or TOO_LARGE (lens, alibi, rope, sinks, norm, segments, extra,
-/// lse); RANGE (lens, scores); CONFLICT (scores_at) for the mean of scores that are not probabilities;
+/// lse); RANGE (lens, scores, rope); CONFLICT (scores_at) for the mean of scores that are not probabilities;
 /// OVERLAP (lse). Nothing has been written then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mha_forward_with(

@@ -79,8 +79,8 @@ pub struct mha_rope {
     pub q_offset: usize,
     /// Position by which the first new key is rotated.
     pub k_offset: usize,
-    /// For `MHA_ROPE_KIND_TABLE`: cosines, `[positions][dims / 2]`. A position past the end takes the
-    /// last row.
+    /// For `MHA_ROPE_KIND_TABLE`: cosines, `[positions][dims / 2]`. A position past the end is refused,
+    /// RANGE (rope).
     pub cos: mha_slice,
     /// For `MHA_ROPE_KIND_TABLE`: sines, likewise.
     pub sin: mha_slice,

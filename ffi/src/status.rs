@@ -319,7 +319,7 @@ const POSSIBLE: [(mha_kind, &[mha_argument]); 12] = {
             A::Scale, A::Dropout, A::Causal, A::Isa, A::WeightOrder, A::ScoresAt, A::KvHeads,
             A::Scores, A::Softcap, A::Alibi, A::Rope, A::Norm, A::Cache,
         ]),
-        (K::Range, &[A::Rows, A::Lens, A::Scores, A::Cache]),
+        (K::Range, &[A::Rows, A::Lens, A::Scores, A::Rope, A::Cache]),
         (K::Conflict, &[A::Rows, A::ScoresAt, A::Rope, A::Norm]),
         (K::CacheFull, &[A::Cache]),
         (K::Null, &[

@@ -10,6 +10,8 @@
 
 /* Every width and length another one, so that nothing fits by accident. */
 enum { Q_IN = 6, K_IN = 5, V_IN = 7, QK = 8, V = 4, OUT = 3, HEADS = 2, BATCH = 2, Q = 3, KV = 9 };
+/* Positions that a table of angles has: as many as a query may be said to stand at. */
+enum { ANGLES = 4 * KV };
 
 /* One more element at either end than a buffer needs: a length of one more must not make the test
    itself step outside of an array. */
@@ -30,7 +32,8 @@ struct memory {
     float keys[ROOM(MHA_CACHE_KEYS_LEN(QK, HEADS, HEADS, BATCH, KV))];
     float values[ROOM(MHA_CACHE_VALUES_LEN(V, HEADS, HEADS, BATCH, KV))];
     float lse[ROOM(BATCH * HEADS * Q)], slopes[ROOM(HEADS)], sinks[ROOM(HEADS)];
-    float q_gain[ROOM(QK / HEADS)], k_gain[ROOM(QK / HEADS)], cos[ROOM(2 * KV)], sin[ROOM(2 * KV)];
+    float q_gain[ROOM(QK / HEADS)], k_gain[ROOM(QK / HEADS)];
+    float cos[ROOM(2 * ANGLES)], sin[ROOM(2 * ANGLES)];
     float extra_k[ROOM(QK)], extra_v[ROOM(V)];
     float merge_y[ROOM(Q * V)], merge_lse[ROOM(HEADS * Q)];
     float other_y[ROOM(Q * V)], other_lse[ROOM(HEADS * Q)];

@@ -71,7 +71,8 @@ static void restore_family(struct memory *m, struct call *c, enum function funct
         c->options.norm = (mha_norm){ MHA_NORM_KIND_RMS, 0.5f, { m->q_gain + 1, QK / HEADS },
                                       { m->k_gain + 1, QK / HEADS } };
         c->options.rope = (mha_rope){ .kind = MHA_ROPE_KIND_TABLE, .dims = 4,
-                                      .cos = { m->cos + 1, 2 * KV }, .sin = { m->sin + 1, 2 * KV } };
+                                      .cos = { m->cos + 1, 2 * ANGLES },
+                                      .sin = { m->sin + 1, 2 * ANGLES } };
     }
     c->options_at = &c->options;
     if (packed || cached) {
@@ -173,6 +174,7 @@ static mha_status run_family(const struct call *c, enum function function)
     X(TRANSFORMING, VALUE, ROPE, c->options.rope.dims = 3)                                            \
     X(TRANSFORMING, VALUE, ROPE, c->options.rope.dims = 6)                                            \
     X(TRANSFORMING, VALUE, ROPE, c->options.rope.sin.len -= 1)                                        \
+    X(TRANSFORMING, RANGE, ROPE, (c->options.rope.cos.len = 2, c->options.rope.sin.len = 2))          \
     X(TRANSFORMING, VALUE, ROPE, (c->options.rope.kind = MHA_ROPE_KIND_BASE,                          \
                                   c->options.rope.base = 0.0f))                                       \
     SLICE_ROWS(X, TRANSFORMING, ROPE, c->options.rope.cos, const float *)                             \
