@@ -7,9 +7,9 @@ use std::path::Path;
 /// A page and the programs on it.
 const PAGES: [(&str, &[&str]); 4] = [
     ("README.md", &["tests/c/example.c", "tests/cpp/example.cpp", "tests/wasm/types/example.ts"]),
-    ("docs/guide/stream.md", &["tests/c/stream.c"]),
-    ("docs/guide/decode.md", &["tests/c/decode.c"]),
-    ("docs/guide/batch.md", &["tests/c/batch.c"]),
+    ("docs/guide/stream.md", &["tests/c/stream.c", "tests/wasm/types/stream.ts"]),
+    ("docs/guide/decode.md", &["tests/c/decode.c", "tests/wasm/types/decode.ts"]),
+    ("docs/guide/batch.md", &["tests/c/batch.c", "tests/wasm/types/batch.ts"]),
 ];
 
 #[test]

@@ -77,7 +77,7 @@ fn tests() -> Result<Vec<PathBuf>> {
 }
 
 /// Compiles tests/wasm/types as a user's own files, strictly, with the package installed beside
-/// them, and runs the example among them. It is the example of README.md.
+/// them, and runs the examples among them: those of README.md and of the guides.
 fn types(package: &Package) -> Result<()> {
     let sources = crate::root().join("tests/wasm/types");
     let folder = crate::target().join("npm/types");
@@ -86,9 +86,12 @@ fn types(package: &Package) -> Result<()> {
     package::copy(&package.folder, &folder.join("node_modules/mha"))?;
     call(Command::new(tools::npm(package::TYPESCRIPT, "tsc")?).arg("--project").arg(&folder))?;
 
-    let printed = output(Command::new("node").arg(folder.join("out/example.js")))?;
-    let expected = read_to_string(&sources.join("example.out"))?;
-    ensure!(printed == expected, "example.ts prints\n{printed}and not\n{expected}");
+    for example in ["example", "stream", "decode", "batch"] {
+        let program = folder.join("out").join(example).with_extension("js");
+        let printed = output(Command::new("node").arg(program))?;
+        let expected = read_to_string(&sources.join(example).with_extension("out"))?;
+        ensure!(printed == expected, "{example}.ts prints\n{printed}and not\n{expected}");
+    }
     let readme = crate::root().join("README.md");
     if readme.exists() {
         let block = format!("```ts\n{}```", read_to_string(&sources.join("example.ts"))?);
