@@ -84,6 +84,7 @@ pub mod reference;
 mod scores;
 mod select;
 mod softmax;
+mod split;
 mod store;
 mod transform;
 mod view;

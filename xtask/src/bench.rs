@@ -4,20 +4,34 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::root;
+use crate::{python, root};
 
 /// The arguments.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What the benchmark understands: --shape S4, --isa avx2, --millis 1000, --json FILE
+    /// Also time ONNX Runtime, OpenVINO and numpy, got from PyPI, in turn with ours; their results are
+    /// compared first
+    #[arg(long)]
+    peers: bool,
+    /// What the benchmark understands: a word (forward, decode, table), and then --shape S4,
+    /// --isa avx2, --threads 1, --scores without, --millis 1000, --json FILE
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
+
+/// The libraries to compare with.
+const PEERS: [&str; 4] = ["numpy", "onnx", "onnxruntime", "openvino"];
 
 /// Builds the benchmark in release mode and runs it.
 pub(crate) fn run(args: Args) -> Result<()> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["run", "--release", "--quiet", "--package", "mha-bench", "--"]).args(args.rest);
+    if args.peers {
+        cargo.env("PYTHONPATH", python::packages("peers", &PEERS, &[])?);
+        let program = root().join("bench/peers/host.py");
+        let command = format!("{} -B {}", python::PROGRAM, program.display());
+        cargo.args(["--worker", &command]);
+    }
     let status = cargo.current_dir(root()).status()?;
     ensure!(status.success(), "the benchmark failed: {status}");
     Ok(())

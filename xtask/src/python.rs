@@ -38,7 +38,7 @@ pub(crate) fn packages_for(
 
 /// A folder with some packages, and with what they need unless `options` are `--no-deps`, got from
 /// PyPI where it is not there yet; for `PYTHONPATH`.
-fn packages(name: &str, packages: &[&str], options: &[&str]) -> Result<PathBuf> {
+pub(crate) fn packages(name: &str, packages: &[&str], options: &[&str]) -> Result<PathBuf> {
     let folder = crate::target().join("python").join(name);
     // Written last: what was broken off is got again. It says what is there, so that another
     // version is got too.
