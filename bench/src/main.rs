@@ -24,7 +24,7 @@ use crate::report::Report;
 
 #[derive(Parser)]
 #[command(args_conflicts_with_subcommands = true)]
-struct Args {
+struct Words {
     #[command(subcommand)]
     word: Option<Word>,
     #[command(flatten)]
@@ -47,11 +47,11 @@ fn finish(report: &Report, json: Option<PathBuf>) -> Result<()> {
 }
 
 fn main() -> Result<()> {
-    let args = Args::parse();
-    match args.word {
+    let words = Words::parse();
+    match words.word {
         Some(Word::Decode(args)) => decode::run(args),
         Some(Word::Table(args)) => table::run(&args),
         Some(Word::Forward(args)) => forward::run(args),
-        None => forward::run(args.forward),
+        None => forward::run(words.forward),
     }
 }

@@ -173,8 +173,7 @@ fn difference(what: &str, ours: &[f32], theirs: &[f32]) -> Result<f64> {
     let mut worst = 0.0f64;
     for (at, (&ours, &theirs)) in ours.iter().zip(theirs).enumerate() {
         let error = (f64::from(ours) - f64::from(theirs)).abs();
-        // A NaN must not pass.
-        if !(error <= TOLERANCE * largest) {
+        if error.is_nan() || error > TOLERANCE * largest {
             return Err(anyhow!(
                 "{what}[{at}] is {theirs} there and {ours} here: not the same layer"
             ));
