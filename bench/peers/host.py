@@ -25,8 +25,12 @@ class Case:
         self.q_input = read("q", self.batch, self.q_len, self.q_in)
         self.k_input = read("k", self.batch, new, self.k_in)
         self.v_input = read("v", self.batch, new, self.v_in)
-        self.past_k = read("past_k", self.batch, self.past, self.qk)
-        self.past_v = read("past_v", self.batch, self.past, self.v)
+        # A cache is kept as its reader likes it: [batch, heads, features, past] and
+        # [batch, heads, past, features], so that a call reads it once and never copies or turns it.
+        keys = read("past_k", self.batch, self.past, self.heads, self.qk // self.heads)
+        values = read("past_v", self.batch, self.past, self.heads, self.v // self.heads)
+        self.past_k = np.ascontiguousarray(keys.transpose(0, 2, 3, 1))
+        self.past_v = np.ascontiguousarray(values.transpose(0, 2, 1, 3))
         self.scale = (self.qk // self.heads) ** -0.5
 
     def inputs(self):
@@ -60,12 +64,20 @@ def onnx_model(case):
     q = node("MatMul", ["q", constant("wq", case.wq * np.float32(case.scale))], "pq")
     k = node("MatMul", ["k", constant("wk", case.wk)], "pk")
     v = node("MatMul", ["v", constant("wv", case.wv)], "pv")
+    q, k, v = heads(q, case.qk, [0, 2, 1, 3]), heads(k, case.qk, [0, 2, 3, 1]), heads(v, case.v, [0, 2, 1, 3])
+    logits = node("MatMul", [q, k], "logits")
     if case.past:
-        k = node("Concat", ["past_k", k], "all_k", axis=1)
-        v = node("Concat", ["past_v", v], "all_v", axis=1)
-    logits = node("MatMul", [heads(q, case.qk, [0, 2, 1, 3]), heads(k, case.qk, [0, 2, 3, 1])], "logits")
+        # The logits are brought together, not the keys: they are few.
+        old = node("MatMul", [q, "past_k"], "old_logits")
+        logits = node("Concat", [old, logits], "all_logits", axis=-1)
     scores = node("Softmax", [logits], "scores", axis=-1)
-    mixed = node("MatMul", [scores, heads(v, case.v, [0, 2, 1, 3])], "mixed")
+    if case.past:
+        sizes = constant("sizes", np.array([case.past, case.kv_len - case.past], np.int64))
+        nodes.append(helper.make_node("Split", [scores, sizes], ["old_scores", "new_scores"], axis=-1))
+        old, new = node("MatMul", ["old_scores", "past_v"], "old_mixed"), node("MatMul", ["new_scores", v], "new_mixed")
+        mixed = node("Add", [old, new], "mixed")
+    else:
+        mixed = node("MatMul", [scores, v], "mixed")
     joined = node("Transpose", [mixed], "joined", perm=[0, 2, 1, 3])
     flat = node("Reshape", [joined, constant("y_shape", np.array([0, 0, case.v], np.int64))], "flat")
     node("MatMul", [flat, constant("wo", case.wo)], "y")
@@ -132,15 +144,16 @@ def by_numpy(case):
     def call():
         q = (case.q_input @ wq).reshape(*sizes, case.qk // case.heads).transpose(0, 2, 1, 3)
         k, v = case.k_input @ case.wk, case.v_input @ case.wv
-        if case.past:
-            k, v = np.concatenate([case.past_k, k], 1), np.concatenate([case.past_v, v], 1)
         k = k.reshape(*sizes, case.qk // case.heads).transpose(0, 2, 3, 1)
         v = v.reshape(*sizes, case.v // case.heads).transpose(0, 2, 1, 3)
-        scores = q @ k
+        scores = np.concatenate([q @ case.past_k, q @ k], -1) if case.past else q @ k
         scores -= scores.max(-1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(-1, keepdims=True)
-        mixed = (scores @ v).transpose(0, 2, 1, 3).reshape(case.batch, case.q_len, case.v)
+        mixed = scores[..., case.past :] @ v
+        if case.past:
+            mixed += scores[..., : case.past] @ case.past_v
+        mixed = mixed.transpose(0, 2, 1, 3).reshape(case.batch, case.q_len, case.v)
         return [mixed @ case.wo, scores]
 
     return "numpy", np.__version__, "OpenBLAS", call, call
@@ -183,6 +196,8 @@ def main():
             answer({"y": paths[0], "scores": paths[1] if case.scores else None})
         elif do == "time":
             call = contenders[request["contender"]][3]
+            # Others ran since the last sample and have had the caches: as for ours, one call is not timed.
+            call()
             start = time.perf_counter()
             for _ in range(request["calls"]):
                 call()
