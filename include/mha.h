@@ -412,6 +412,8 @@ typedef enum mha_isa {
     MHA_ISA_AVX2 = 2,
     /// x86-64 with AVX-512F.
     MHA_ISA_AVX512 = 3,
+    /// 64-bit Arm.
+    MHA_ISA_NEON = 4,
 } mha_isa;
 
 /// The order in which the two axes of a weight lie in memory. Both are used as they are, without a

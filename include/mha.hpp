@@ -118,6 +118,7 @@ enum class isa : std::int32_t {
     portable = MHA_ISA_PORTABLE,
     avx2 = MHA_ISA_AVX2,
     avx512 = MHA_ISA_AVX512,
+    neon = MHA_ISA_NEON,
 };
 
 /// What a call has come to. The compiler warns where nobody looks at it.

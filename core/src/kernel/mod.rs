@@ -6,6 +6,8 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod generic;
 mod matrix;
 mod portable;
@@ -28,6 +30,8 @@ pub struct Isa(Kind);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Portable,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
@@ -52,6 +56,9 @@ impl Isa {
                 return Self(Kind::Avx2);
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        return Self(Kind::Neon);
+        #[cfg(not(target_arch = "aarch64"))]
         Self::PORTABLE
     }
 
@@ -59,6 +66,8 @@ impl Isa {
     pub fn available() -> impl Iterator<Item = Self> {
         let all = [
             Some(Self::PORTABLE),
+            #[cfg(target_arch = "aarch64")]
+            Some(Self(Kind::Neon)),
             #[cfg(target_arch = "x86_64")]
             x86::features().avx2_fma.then_some(Self(Kind::Avx2)),
             #[cfg(target_arch = "x86_64")]
@@ -67,11 +76,13 @@ impl Isa {
         all.into_iter().flatten()
     }
 
-    /// The name: `portable`, `avx2`, `avx512`.
+    /// The name: `portable`, `neon`, `avx2`, `avx512`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self.0 {
             Kind::Portable => "portable",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => "neon",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
@@ -85,6 +96,8 @@ impl Isa {
     pub const fn is_fused(self) -> bool {
         match self.0 {
             Kind::Portable => false,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => true,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 | Kind::Avx512 => true,
         }
@@ -95,6 +108,8 @@ impl Isa {
     pub(crate) fn run<T: Task>(self, task: T) -> T::Output {
         match self.0 {
             Kind::Portable => task.run::<PortableKernel>(),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => task.run::<NeonKernel>(),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => task.run::<Avx2Kernel>(),
             #[cfg(target_arch = "x86_64")]
@@ -151,6 +166,9 @@ stamp!(PortableKernel, portable::Portable, rows 4, vectors PORTABLE_VECTORS, tal
 
 /// On Arm's 32 single registers a tile of 4 × 4 fits, on 16 registers of four lanes 4 × 8.
 const PORTABLE_VECTORS: usize = if cfg!(target_arch = "arm") { 1 } else { 2 };
+
+#[cfg(target_arch = "aarch64")]
+stamp!(NeonKernel, aarch64::Neon, rows 6, vectors 4, tall 6, wide true, pack 8192, features "neon");
 
 #[cfg(target_arch = "x86_64")]
 stamp!(Avx2Kernel, x86::Avx2, rows 6, vectors 2, tall 6, wide true, pack 16384, features "avx2,fma");
