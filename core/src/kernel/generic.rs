@@ -74,6 +74,19 @@ pub(super) trait Tiles {
     /// # Safety
     /// That of [`tile`].
     unsafe fn tile<const M: usize, const N: usize, const LANES: u8>(t: &Tile);
+
+    /// [`panels`] with room on the stack, in a frame of its own: most products need none, and a frame
+    /// of many pages is touched page by page.
+    ///
+    /// # Safety
+    /// That of [`panels`].
+    unsafe fn packed(
+        a: Matrix<'_>,
+        b: Columns<'_>,
+        c: &mut MatrixMut<'_>,
+        start: Start<'_>,
+        scale: Option<f32>,
+    );
 }
 
 /// Rows of A from which on it pays to bring a panel of B together whose rows lie far apart.
@@ -88,12 +101,13 @@ const AHEAD: usize = 8;
 /// Floats between two rows of B that count as far apart.
 const FAR: usize = 128;
 
-/// `c = start + a · b`, times `scale`. Panels of B are brought together in room for PACK floats.
+/// `c = start + a · b`, times `scale`. Machines with room for packing, `PACK`, have panels of B brought
+/// together where they do not lie side by side.
 ///
 /// # Safety
 /// The machine has the tiles' instructions. (That the views lie inside their slices is checked here.)
 #[inline(always)]
-pub(super) unsafe fn product<T: Tiles, const PACK: usize>(
+pub(super) unsafe fn product<T: Tiles, const PACK: bool>(
     a: Matrix<'_>,
     b: Columns<'_>,
     c: &mut MatrixMut<'_>,
@@ -110,14 +124,38 @@ pub(super) unsafe fn product<T: Tiles, const PACK: usize>(
     if !(fits && inside) {
         return;
     }
-    let depth = a.columns;
-    // A panel of B that does not lie side by side is brought together, as deep as there is room;
-    // one whose rows lie far apart only where many rows of A make use of it.
+    // A panel of B that does not lie side by side is brought together; one whose rows lie far apart
+    // only where many rows of A make use of it.
     let far = (lanes::<T>() < BLOCK && b.row_stride >= FAR || b.row_stride.is_multiple_of(1024))
         && c.rows >= PACK_ROWS;
-    let packing = PACK > 0 && (b.column_stride != 1 || far);
-    let step = if packing { (PACK / (T::VECTORS * lanes::<T>())).max(1) } else { depth.max(1) };
-    let mut panel = [const { MaybeUninit::<f32>::uninit() }; PACK];
+    // SAFETY: the views are checked, the rest is passed on.
+    unsafe {
+        if PACK && (b.column_stride != 1 || far) {
+            T::packed(a, b, c, start, scale);
+        } else {
+            panels::<T>(a, b, c, start, scale, &mut []);
+        }
+    }
+}
+
+/// The loops around the tiles. With room, panels of B are brought together there, as deep as fits.
+///
+/// # Safety
+/// The views lie inside their slices and fit each other; the machine has the tiles' instructions; room
+/// is enough for a row of a panel, or none.
+#[inline(always)]
+pub(super) unsafe fn panels<T: Tiles>(
+    a: Matrix<'_>,
+    b: Columns<'_>,
+    c: &mut MatrixMut<'_>,
+    start: Start<'_>,
+    scale: Option<f32>,
+    room: &mut [MaybeUninit<f32>],
+) {
+    let depth = a.columns;
+    let packing = !room.is_empty();
+    let step = if packing { room.len() / (T::VECTORS * lanes::<T>()) } else { depth };
+    let step = step.max(1);
 
     // 1. Panels of columns.
     let mut j = 0;
@@ -160,12 +198,12 @@ pub(super) unsafe fn product<T: Tiles, const PACK: usize>(
                 scale: if k + depth_here == depth { scale } else { None },
             };
             if packing {
-                // SAFETY: b is inside its slice, and the panel has room for step × width floats.
+                // SAFETY: b is inside its slice, and there is room for step × width floats.
                 unsafe {
-                    let room = panel.as_mut_ptr().cast();
-                    pack::<T::Vector>(&b, t.b, depth_here, columns, width, room);
+                    let to = room.as_mut_ptr().cast();
+                    pack::<T::Vector>(&b, t.b, depth_here, columns, width, to);
                 }
-                (t.b, t.b_row) = (panel.as_ptr().cast(), width);
+                (t.b, t.b_row) = (room.as_ptr().cast(), width);
                 (t.b_block, t.b_lane) = (BLOCK, 1);
             }
             // 3. Tiles of rows.
@@ -422,7 +460,7 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
             let mut b_row = [V::splat(0.0); N];
             for (n, b_row) in b_row.iter_mut().enumerate() {
                 *b_row = load_b(b.add(b_offset(n)), n);
-                if LANES == WHOLE {
+                if LANES == WHOLE && M > 1 {
                     V::prefetch(b.wrapping_add(b_offset(n) + AHEAD * t.b_row));
                 }
             }

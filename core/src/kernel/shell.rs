@@ -32,6 +32,32 @@ macro_rules! stamp {
                 // SAFETY: passed on; the type is reached through an Isa only.
                 unsafe { shell::<M, N, LANES>(t) }
             }
+
+            #[inline(never)]
+            unsafe fn packed(
+                a: $crate::kernel::Matrix<'_>,
+                b: $crate::kernel::Columns<'_>,
+                c: &mut $crate::kernel::MatrixMut<'_>,
+                start: $crate::kernel::Start<'_>,
+                scale: Option<f32>,
+            ) {
+                $(#[target_feature(enable = $features)])?
+                unsafe fn shell(
+                    a: $crate::kernel::Matrix<'_>,
+                    b: $crate::kernel::Columns<'_>,
+                    c: &mut $crate::kernel::MatrixMut<'_>,
+                    start: $crate::kernel::Start<'_>,
+                    scale: Option<f32>,
+                ) {
+                    let mut room = [const { core::mem::MaybeUninit::uninit() }; $pack];
+                    // SAFETY: as above.
+                    unsafe {
+                        $crate::kernel::generic::panels::<$name>(a, b, c, start, scale, &mut room);
+                    }
+                }
+                // SAFETY: as above.
+                unsafe { shell(a, b, c, start, scale) }
+            }
         }
 
         impl $crate::kernel::Kernel for $name {
@@ -42,7 +68,7 @@ macro_rules! stamp {
                     c: &mut $crate::kernel::MatrixMut<'_>,
                     start: $crate::kernel::Start<'_>,
                     scale: Option<f32>,
-                ) -> () = product::<$name, { $pack }> $(, $features)?
+                ) -> () = product::<$name, { $pack > 0 }> $(, $features)?
             }
             $crate::kernel::shell::shell! {
                 fn turn(
