@@ -414,6 +414,8 @@ typedef enum mha_isa {
     MHA_ISA_AVX512 = 3,
     /// 64-bit Arm.
     MHA_ISA_NEON = 4,
+    /// WebAssembly with 128-bit vectors.
+    MHA_ISA_SIMD128 = 5,
 } mha_isa;
 
 /// The order in which the two axes of a weight lie in memory. Both are used as they are, without a

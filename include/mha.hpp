@@ -119,6 +119,7 @@ enum class isa : std::int32_t {
     avx2 = MHA_ISA_AVX2,
     avx512 = MHA_ISA_AVX512,
     neon = MHA_ISA_NEON,
+    simd128 = MHA_ISA_SIMD128,
 };
 
 /// What a call has come to. The compiler warns where nobody looks at it.

@@ -145,7 +145,7 @@ fn all(
         for worker in &workers {
             let worker = worker.borrow();
             if let Some(peak) = worker.peak() {
-                note(report, worker.environment(), "simd128", threads, peak);
+                note(report, worker.environment(), "simd128", threads, peak / 1e9);
             }
         }
     }

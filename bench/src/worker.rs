@@ -49,6 +49,9 @@ struct Refusal {
 struct Loaded {
     contenders: Vec<Offer>,
     refused: Vec<Refusal>,
+    /// As in the greeting, measured again.
+    #[serde(default)]
+    peak: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +97,7 @@ impl Worker {
         &self.hello.environment
     }
 
-    /// Operations a second at most.
+    /// Operations a second at most, the most that was seen.
     pub(crate) fn peak(&self) -> Option<f64> {
         self.hello.peak
     }
@@ -115,6 +118,8 @@ impl Worker {
         for Refusal { library, variant, why } in &loaded.refused {
             eprintln!("   {library} ({variant}) is left out: {why}");
         }
+        let peaks = self.hello.peak.into_iter().chain(loaded.peak);
+        self.hello.peak = peaks.max_by(f64::total_cmp);
         Ok(loaded.contenders)
     }
 

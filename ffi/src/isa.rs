@@ -25,6 +25,8 @@ pub enum mha_isa {
     Avx512 = 3,
     /// 64-bit Arm.
     Neon = 4,
+    /// WebAssembly with 128-bit vectors.
+    Simd128 = 5,
 }
 
 /// The crate's value for a word.
@@ -59,10 +61,10 @@ mod host {
     }
 
     /// By word, what this machine has.
-    type Table = [Option<Isa>; 5];
+    type Table = [Option<Isa>; 6];
 
     /// The remembered answer of detection.
-    static FOUND: Found = Found { state: AtomicU8::new(EMPTY), table: UnsafeCell::new([None; 5]) };
+    static FOUND: Found = Found { state: AtomicU8::new(EMPTY), table: UnsafeCell::new([None; 6]) };
 
     const EMPTY: u8 = 0;
     const WRITING: u8 = 1;
@@ -96,13 +98,14 @@ mod host {
     }
 
     fn detect() -> Table {
-        let mut table = [None; 5];
+        let mut table = [None; 6];
         for isa in core::iter::once(Isa::detect()).chain(Isa::available()) {
             let word = match isa.name() {
                 "portable" => mha_isa::Portable,
                 "avx2" => mha_isa::Avx2,
                 "avx512" => mha_isa::Avx512,
                 "neon" => mha_isa::Neon,
+                "simd128" => mha_isa::Simd128,
                 // One that has no number yet can still be the fastest.
                 _ => mha_isa::Fastest,
             };
@@ -129,7 +132,8 @@ pub extern "C" fn mha_detect() -> i32 {
     // What exists is a matter of names: the crate's values cannot be counted.
     let fastest = isa(mha_isa::Fastest as i32).ok();
     let same = |word: &mha_isa| isa(*word as i32).ok() == fastest;
-    let words = [mha_isa::Portable, mha_isa::Avx2, mha_isa::Avx512, mha_isa::Neon];
+    let words =
+        [mha_isa::Portable, mha_isa::Avx2, mha_isa::Avx512, mha_isa::Neon, mha_isa::Simd128];
     words.into_iter().find(same).unwrap_or(mha_isa::Fastest) as i32
 }
 
@@ -144,7 +148,8 @@ pub extern "C" fn mha_detect() -> i32 {
 /// there is no such word.
 #[unsafe(no_mangle)]
 pub extern "C" fn mha_isa_name(isa: i32) -> *const c_char {
-    const NAMES: [&str; 5] = ["fastest\0", "portable\0", "avx2\0", "avx512\0", "neon\0"];
+    const NAMES: [&str; 6] =
+        ["fastest\0", "portable\0", "avx2\0", "avx512\0", "neon\0", "simd128\0"];
     if self::isa(isa).is_err() {
         return core::ptr::null();
     }
@@ -163,7 +168,7 @@ mod tests {
     fn words_select_what_the_machine_has() {
         assert_eq!(isa(0), Ok(Isa::detect()));
         assert_eq!(isa(1), Ok(Isa::PORTABLE));
-        for word in [-1, 5, 99, i32::MIN, i32::MAX] {
+        for word in [-1, 6, 99, i32::MIN, i32::MAX] {
             assert_eq!(isa(word), Err(Fault::new(K::Value, A::Isa)));
             assert!(mha_isa_name(word).is_null());
         }

@@ -192,7 +192,7 @@ static void scratch_and_instructions(void)
 {
     static float least[MHA_MIN_SCRATCH_LEN(N, HEADS, KV)];
     const mha_outputs outputs = { .y = MHA_SLICE(y[1]), .scores = MHA_SLICE(scores[1]) };
-    for (int32_t isa = MHA_ISA_FASTEST; isa <= MHA_ISA_NEON; ++isa) {
+    for (int32_t isa = MHA_ISA_FASTEST; isa <= MHA_ISA_SIMD128; ++isa) {
         mha_layer on = layer;
         on.isa = isa;
         if (mha_isa_name(isa) == NULL) {

@@ -412,11 +412,11 @@ int main(int argc, char **argv)
 {
     int32_t isa = MHA_ISA_FASTEST;
     if (argc > 1) {
-        for (isa = MHA_ISA_PORTABLE; isa <= MHA_ISA_NEON; ++isa) {
+        for (isa = MHA_ISA_PORTABLE; isa <= MHA_ISA_SIMD128; ++isa) {
             const char *name = mha_isa_name(isa);
             if (name != NULL && strcmp(name, argv[1]) == 0) break;
         }
-        if (isa > MHA_ISA_NEON) die("this machine has no such instructions");
+        if (isa > MHA_ISA_SIMD128) die("this machine has no such instructions");
     }
 #ifdef _WIN32
     _setmode(_fileno(stdin), _O_BINARY);

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::{python, root};
+use crate::{python, root, tools, wasm};
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -13,6 +13,9 @@ pub(crate) struct Args {
     /// compared first
     #[arg(long)]
     peers: bool,
+    /// Also time the npm package in Node and in Chromium, beside onnxruntime-web and TensorFlow.js
+    #[arg(long)]
+    wasm: bool,
     /// What the benchmark understands: a word (forward, decode, table), and then --shape S4,
     /// --isa avx2, --threads 1, --scores without, --millis 1000, --json FILE
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -21,6 +24,14 @@ pub(crate) struct Args {
 
 /// The libraries to compare with.
 const PEERS: [&str; 4] = ["numpy", "onnx", "onnxruntime", "openvino"];
+
+/// The libraries to compare with in JavaScript engines, and what drives Chromium.
+const WEB: [&str; 4] = [
+    "onnxruntime-web@1.30.0",
+    "@tensorflow/tfjs-core@4.22.0",
+    "@tensorflow/tfjs-backend-wasm@4.22.0",
+    "playwright-core@1.65.1",
+];
 
 /// Builds the benchmark in release mode and runs it.
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -31,6 +42,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
         let program = root().join("bench/peers/host.py");
         let command = format!("{} -B {}", python::PROGRAM, program.display());
         cargo.args(["--worker", &command]);
+    }
+    if args.wasm {
+        cargo.env("MHA_PACKAGE", wasm::package()?);
+        cargo.env("MHA_PEERS", tools::npm_modules("bench", &WEB)?);
+        let program = |name| root().join("bench/peers/web").join(name);
+        cargo.args(["--worker", &format!("node {}", program("node.mjs").display())]);
+        let chromium = ["chromium", "chromium-browser", "google-chrome"];
+        let chromium = chromium.into_iter().find_map(tools::on_path);
+        cargo.env("MHA_CHROMIUM", chromium.context("no Chromium: apt-get install chromium")?);
+        cargo.args(["--worker", &format!("node {}", program("chromium.mjs").display())]);
     }
     let status = cargo.current_dir(root()).status()?;
     ensure!(status.success(), "the benchmark failed: {status}");

@@ -256,6 +256,21 @@ pub(crate) fn npm(package: &str, program: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// Packages from npm with what they need, in a folder of the target directory: its `node_modules`.
+pub(crate) fn npm_modules(folder: &str, packages: &[&str]) -> Result<PathBuf> {
+    let folder = crate::target().join("npm").join(folder);
+    let (stamp, wanted) = (folder.join("packages"), packages.join(" "));
+    if std::fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
+        eprintln!("   getting {wanted} from npm into {}", folder.display());
+        std::fs::create_dir_all(&folder).context("cannot make a folder for npm")?;
+        let quiet = ["--no-audit", "--no-fund", "--no-save", "--loglevel=error"];
+        let mut npm = Command::new("npm");
+        call(npm.arg("install").args(quiet).arg("--prefix").arg(&folder).args(packages))?;
+        std::fs::write(stamp, wanted)?;
+    }
+    Ok(folder.join("node_modules"))
+}
+
 fn node_version() -> Option<u32> {
     let version = output(Command::new("node").arg("--version")).ok()?;
     version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()

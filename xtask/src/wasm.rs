@@ -24,6 +24,11 @@ pub(crate) fn run(Args {}: Args) -> Result<()> {
     call(node(&package).arg(script("support/sizes.mjs")))
 }
 
+/// Builds the package and gives its folder.
+pub(crate) fn package() -> Result<PathBuf> {
+    Ok(package::built()?.folder)
+}
+
 /// Builds the package and gives the command that runs tests/wasm/run_cases.mjs over it. It reads
 /// requests on its standard input and answers on its standard output.
 pub(crate) fn runner() -> Result<Command> {

@@ -13,6 +13,8 @@ mod matrix;
 mod portable;
 mod shell;
 mod vector;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm32;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -32,6 +34,8 @@ enum Kind {
     Portable,
     #[cfg(target_arch = "aarch64")]
     Neon,
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
@@ -58,7 +62,12 @@ impl Isa {
         }
         #[cfg(target_arch = "aarch64")]
         return Self(Kind::Neon);
-        #[cfg(not(target_arch = "aarch64"))]
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        return Self(Kind::Simd128);
+        #[cfg(not(any(
+            target_arch = "aarch64",
+            all(target_arch = "wasm32", target_feature = "simd128")
+        )))]
         Self::PORTABLE
     }
 
@@ -68,6 +77,8 @@ impl Isa {
             Some(Self::PORTABLE),
             #[cfg(target_arch = "aarch64")]
             Some(Self(Kind::Neon)),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Some(Self(Kind::Simd128)),
             #[cfg(target_arch = "x86_64")]
             x86::features().avx2_fma.then_some(Self(Kind::Avx2)),
             #[cfg(target_arch = "x86_64")]
@@ -76,13 +87,15 @@ impl Isa {
         all.into_iter().flatten()
     }
 
-    /// The name: `portable`, `neon`, `avx2`, `avx512`.
+    /// The name: `portable`, `simd128`, `neon`, `avx2`, `avx512`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self.0 {
             Kind::Portable => "portable",
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => "neon",
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Simd128 => "simd128",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
@@ -98,6 +111,8 @@ impl Isa {
             Kind::Portable => false,
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => true,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Simd128 => false,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 | Kind::Avx512 => true,
         }
@@ -110,6 +125,8 @@ impl Isa {
             Kind::Portable => task.run::<PortableKernel>(),
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => task.run::<NeonKernel>(),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Simd128 => task.run::<Simd128Kernel>(),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => task.run::<Avx2Kernel>(),
             #[cfg(target_arch = "x86_64")]
@@ -169,6 +186,9 @@ const PORTABLE_VECTORS: usize = if cfg!(target_arch = "arm") { 1 } else { 2 };
 
 #[cfg(target_arch = "aarch64")]
 stamp!(NeonKernel, aarch64::Neon, rows 6, vectors 4, tall 6, wide true, pack 8192, features "neon");
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+stamp!(Simd128Kernel, wasm32::Simd128, rows 4, vectors 2, tall 4, wide true, pack 4096);
 
 #[cfg(target_arch = "x86_64")]
 stamp!(Avx2Kernel, x86::Avx2, rows 6, vectors 2, tall 6, wide true, pack 16384, features "avx2,fma");
