@@ -118,6 +118,8 @@ mod host {
         if let Some(fastest) = table.first_mut() {
             *fastest = Some(Isa::detect());
         }
+        // Where it goes by another name.
+        table[mha_isa::Portable as usize] = Some(Isa::PORTABLE);
         table
     }
 }

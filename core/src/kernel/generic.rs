@@ -432,8 +432,9 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
             }
         };
         // Where register n of a row of B begins: registers fill blocks.
+        let b_lane = if LANES == SCATTERED { t.b_lane } else { 1 };
         let b_offset =
-            |n: usize| (n * V::LANES / BLOCK) * t.b_block + (n * V::LANES % BLOCK) * t.b_lane;
+            |n: usize| (n * V::LANES / BLOCK) * t.b_block + (n * V::LANES % BLOCK) * b_lane;
         let mut acc = [[V::splat(0.0); N]; M];
         match t.start {
             TileStart::Zero => {}
