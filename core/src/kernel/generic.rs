@@ -37,6 +37,9 @@ pub(super) struct Tile {
     b_lane: usize,
     c: *mut f32,
     c_row: usize,
+    /// The register of the widest tile from which on a gap lies before C's columns.
+    c_crossing: usize,
+    c_gap: usize,
     /// Lanes of the last register that exist.
     last: usize,
     start: TileStart,
@@ -131,10 +134,9 @@ pub(super) unsafe fn product<T: Tiles, const PACK: bool>(
     // SAFETY: the views are checked, the rest is passed on.
     unsafe {
         if PACK && (b.column_stride != 1 || far) {
-            T::packed(a, b, c, start, scale);
-        } else {
-            panels::<T>(a, b, c, start, scale, &mut []);
+            return T::packed(a, b, c, start, scale);
         }
+        panels::<T>(a, b, c, start, scale, &mut []);
     }
 }
 
@@ -160,10 +162,14 @@ pub(super) unsafe fn panels<T: Tiles>(
     // 1. Panels of columns.
     let mut j = 0;
     while j < c.columns {
-        let left = c.columns - j;
-        let wide = T::WIDE && c.rows == 1 && !packing && left >= WIDEST * lanes::<T>();
-        let width = if wide { WIDEST } else { T::VECTORS } * lanes::<T>();
-        let columns = width.min(left);
+        let (c_at, together) = c.column(j);
+        let widest = WIDEST * lanes::<T>();
+        let wide = T::WIDE && c.rows == 1 && !packing && c.columns - j >= widest;
+        // The widest tile may cross from one block of C to the next.
+        let crosses = together.is_multiple_of(lanes::<T>()) && widest <= together + c.block;
+        let wide = wide && (together >= widest || crosses);
+        let width = if wide { widest } else { T::VECTORS * lanes::<T>() };
+        let columns = if wide { widest } else { width.min(together) };
         let vectors = columns.div_ceil(lanes::<T>());
         let b_at = (j / BLOCK) * b.block_stride + (j % BLOCK) * b.column_stride;
         // Tiles of rows, as even as they come: the first `taller` have a row more.
@@ -186,8 +192,10 @@ pub(super) unsafe fn panels<T: Tiles>(
                 b_row: b.row_stride,
                 b_block: b.block_stride,
                 b_lane: b.column_stride,
-                c: c.data.as_mut_ptr().wrapping_add(j),
+                c: c.data.as_mut_ptr().wrapping_add(c_at),
                 c_row: c.row_stride,
+                c_crossing: together / lanes::<T>(),
+                c_gap: c.block_stride.wrapping_sub(c.block),
                 last: columns - (vectors - 1) * lanes::<T>(),
                 start: match start {
                     _ if k > 0 => TileStart::Keep,
@@ -434,15 +442,19 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
         // Where register n of a row of B begins: registers fill blocks.
         let b_offset =
             |n: usize| (n * V::LANES / BLOCK) * t.b_block + (n * V::LANES % BLOCK) * t.b_lane;
+        let c_offset = |n: usize| {
+            let gap = if N == WIDEST && n >= t.c_crossing { t.c_gap } else { 0 };
+            n * V::LANES + gap
+        };
         let mut acc = [[V::splat(0.0); N]; M];
         match t.start {
             TileStart::Zero => {}
             TileStart::Keep => {
                 for (m, row) in acc.iter_mut().enumerate() {
                     for (n, acc) in row.iter_mut().enumerate() {
-                        *acc = load(t.c.add(m * t.c_row + n * V::LANES), n);
+                        *acc = load(t.c.add(m * t.c_row + c_offset(n)), n);
                         // The tile below is next.
-                        V::prefetch(t.c.wrapping_add((M + m) * t.c_row + n * V::LANES));
+                        V::prefetch(t.c.wrapping_add((M + m) * t.c_row + c_offset(n)));
                     }
                 }
             }
@@ -481,7 +493,7 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
         }
         for (m, row) in acc.iter().enumerate() {
             for (n, acc) in row.iter().enumerate() {
-                let p = t.c.add(m * t.c_row + n * V::LANES);
+                let p = t.c.add(m * t.c_row + c_offset(n));
                 if whole(n) { acc.store(p) } else { acc.store_first(p, t.last) }
             }
         }

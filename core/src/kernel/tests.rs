@@ -133,6 +133,39 @@ fn check_products<K: Kernel>(fused: bool) {
     }
 }
 
+/// The columns of a result in blocks, some of which the widest tile crosses: each row as it is where all
+/// lie side by side, and nothing between the blocks.
+fn check_blocks<K: Kernel>() {
+    let mut noise = Noise(11);
+    for (m, block, blocks) in [1, 2, 13].into_iter().flat_map(|m| {
+        let blocks =
+            [(1, 40), (3, 7), (8, 40), (16, 20), (24, 12), (32, 9), (64, 5), (72, 4), (160, 2)];
+        blocks.map(|(block, blocks)| (m, block, blocks))
+    }) {
+        let (n, k, gap) = (block * blocks - 2 * (block / 3), 5, 3);
+        let (a, b) = (noise.vec(m * k), noise.vec(k * n));
+        let (row_stride, block_stride) = (block + gap, m * (block + gap) + 1);
+        let product = |c: &mut MatrixMut<'_>| {
+            let a = Matrix { data: &a, rows: m, columns: k, row_stride: k };
+            K::product(a, Columns::strided(&b, k, n, n, 1), c, Start::Zero, None);
+        };
+        let mut plain = vec![CANARY; m * n];
+        product(&mut MatrixMut::new(&mut plain, m, n, n));
+        let at = |i: usize, j: usize| i * row_stride + j / block * block_stride + j % block;
+        let furthest = (0..n).map(|j| at(m - 1, j) + 1).max().unwrap_or(0);
+        let mut memory = vec![CANARY; furthest + 40];
+        let c = MatrixMut::new(&mut memory[..furthest], m, n, row_stride);
+        product(&mut c.in_blocks(block, block_stride));
+        let mut expected = vec![CANARY; furthest + 40];
+        for (i, row) in plain.chunks(n).enumerate() {
+            for (j, &x) in row.iter().enumerate() {
+                expected[at(i, j)] = x;
+            }
+        }
+        assert_eq!(bits(&memory), bits(&expected), "{m} rows, {blocks} blocks of {block}");
+    }
+}
+
 fn check_turns<K: Kernel>() {
     let mut noise = Noise(5);
     for (rows, columns) in [(1, 1), (3, 17), (16, 16), (15, 33), (20, 8), (33, 40), (8, 8), (0, 4)]
@@ -269,6 +302,7 @@ impl Task for CheckAll {
 
     fn run<K: Kernel>(self) {
         check_products::<K>(self.fused);
+        check_blocks::<K>();
         check_turns::<K>();
         check_rows::<K>(self.fused);
         check_edges::<K>(self.fused);
