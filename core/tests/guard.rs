@@ -17,7 +17,7 @@ use mha::{
 };
 use support::{Call, bits, error, judged};
 
-const SHAPES: u64 = 2000;
+const SHAPES: u64 = 1000;
 
 /// Room for each buffer of a call.
 struct Memory {

@@ -8,7 +8,7 @@ use clap::builder::PossibleValue;
 use crate::doors::Name;
 use crate::report::{Report, call, output};
 use crate::tools::{self, Tool};
-use crate::{anarcii, c, check, cross, demo, firmware, onnx, wasm};
+use crate::{anarcii, c, check, cross, demo, firmware, kernels, onnx, wasm};
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -33,13 +33,20 @@ struct Suite {
 }
 
 /// The suites, quick ones first.
-const SUITES: [Suite; 8] = [
+const SUITES: [Suite; 9] = [
     Suite {
         name: "core",
         about: "everything that needs nothing but Rust: tests, formatting, lints, documentation",
         needs: &[],
         uses: &[],
         test: core,
+    },
+    Suite {
+        name: "kernels",
+        about: "the kernels' loops as they are built, and their memory",
+        needs: &[&tools::LLVM],
+        uses: &[&tools::VALGRIND],
+        test: kernels::test,
     },
     Suite {
         name: "c",
@@ -87,7 +94,7 @@ const SUITES: [Suite; 8] = [
         name: "aarch64",
         about: "the library on another kind of processor",
         needs: &[&tools::RUST_AARCH64],
-        uses: &[],
+        uses: &[&tools::LLVM],
         test: aarch64,
     },
 ];
@@ -181,8 +188,13 @@ fn aarch64(report: &mut Report) {
     report.step("tests on aarch64", || {
         let mut cargo = aarch64_cargo("test")?;
         cargo.args(["--quiet", "--no-fail-fast"]);
-        call(cargo.args(["--package", "mha", "--package", "mha-conformance"]))
+        cargo.args(["--package", "mha", "--package", "mha-conformance"]);
+        // That one is run below, by name.
+        call(cargo.args(["--", "--skip", RANDOM_CALLS]))
     });
+    if report.has("hot loops of aarch64", &[&tools::LLVM]) {
+        report.step("hot loops of aarch64", kernels::aarch64_loops);
+    }
     report.step("the same bits on aarch64 as here, cases", || {
         same_bits(
             "run",
@@ -190,11 +202,13 @@ fn aarch64(report: &mut Report) {
         )
     });
     report.step("the same bits on aarch64 as here, random calls", || {
-        let test = "every_range_and_every_batch_gives_the_bits_of_its_family";
-        let run = ["--package", "mha", "--test", "bits", test, "--", "--exact", "--nocapture"];
+        let run = ["--package", "mha", "--test", "bits", RANDOM_CALLS, "--", "--nocapture"];
         same_bits("test", &run)
     });
 }
+
+/// The test that prints the bits of random calls.
+const RANDOM_CALLS: &str = "every_range_and_every_batch_gives_the_bits_of_its_family";
 
 /// What a program prints of the families' bits is the same on aarch64 and here.
 fn same_bits(word: &str, arguments: &[&str]) -> Result<()> {
