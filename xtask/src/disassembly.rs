@@ -23,17 +23,37 @@ pub(crate) struct Loops {
     register: &'static str,
     /// Registers that the largest tile has at least.
     largest: usize,
+    /// Whether the machine loads a part of a register as it loads all of it; where it has to be put
+    /// together in memory, only whole registers are checked.
+    masks: bool,
 }
 
 /// The kernels of x86-64.
 pub(crate) const X86_64: [Loops; 2] = [
-    Loops { kernel: "Avx2Kernel", instruction: "vfmadd", register: "ymm", largest: 12 },
-    Loops { kernel: "Avx512Kernel", instruction: "vfmadd", register: "zmm", largest: 24 },
+    Loops {
+        kernel: "Avx2Kernel",
+        instruction: "vfmadd",
+        register: "ymm",
+        largest: 12,
+        masks: true,
+    },
+    Loops {
+        kernel: "Avx512Kernel",
+        instruction: "vfmadd",
+        register: "zmm",
+        largest: 24,
+        masks: true,
+    },
 ];
 
 /// The kernel of aarch64.
-pub(crate) const AARCH64: [Loops; 1] =
-    [Loops { kernel: "NeonKernel", instruction: "fmla", register: ".4s", largest: 24 }];
+pub(crate) const AARCH64: [Loops; 1] = [Loops {
+    kernel: "NeonKernel",
+    instruction: "fmla",
+    register: ".4s",
+    largest: 24,
+    masks: false,
+}];
 
 /// The compiler's flags for a library that [`check`] can read: names that say which tile it is.
 pub(crate) const FLAGS: &str = "-Csymbol-mangling-version=v0";
@@ -120,7 +140,7 @@ impl Loops {
         let numbers = function.strip_prefix('<')?.split('>').next()?;
         let mut numbers = numbers.split(", ").map(|number| number.parse().ok());
         let tile = (numbers.next()??, numbers.next()??, numbers.next()??);
-        (kernel.ends_with(self.kernel) && tile.2 < 2).then_some(tile)
+        (kernel.ends_with(self.kernel) && tile.2 <= usize::from(self.masks)).then_some(tile)
     }
 
     /// The multiply-adds of each innermost loop that has some. Fails for a loop that does more than
@@ -170,8 +190,13 @@ impl Loops {
 mod tests {
     use super::*;
 
-    const LOOPS: Loops =
-        Loops { kernel: "Avx2Kernel", instruction: "vfmadd", register: "ymm", largest: 2 };
+    const LOOPS: Loops = Loops {
+        kernel: "Avx2Kernel",
+        instruction: "vfmadd",
+        register: "ymm",
+        largest: 2,
+        masks: true,
+    };
 
     /// A tile of two rows of one register, as the disassembler prints it.
     const LISTING: &str = "\
