@@ -72,7 +72,8 @@
 
    THREADS AND INTERRUPTS: a function touches what it is given, and nothing else. Calls may run at
    the same time, in interrupts too, if what they write is not shared. Each uses the floating-point
-   registers, where there are any. mha_forward_rows splits one call over threads or cores.
+   registers, where there are any. mha_forward_rows shares one call among threads or cores, and
+   mha_split_row cuts its rows into parts of equal cost.
 
    NUMBERS: with MHA_ISA_PORTABLE the bits of y are the same on every machine, for any scratch, any
    split into rows, with and without scores. Bare metal is always portable. Desktops use fused
@@ -1522,6 +1523,27 @@ size_t mha_weights_len(const struct mha_config *config);
 ///
 /// @return the length; SIZE_MAX where there is none (it overflows, or config is NULL or misaligned).
 size_t mha_biases_len(const struct mha_config *config);
+
+/// Where a part of a call's rows begins, if threads or cores share them: part i of `parts` has the rows
+/// from `mha_split_row(…, i, parts)` up to, not including, `mha_split_row(…, i + 1, parts)`, for
+/// `mha_forward_rows`. The parts cost about the same, causal rule and the keys that each of them projects
+/// included; there are empty ones where there are more parts than rows.
+///
+/// @param config read during the call only.
+/// @param shape that of the whole call.
+/// @param causal the rule of the call, or NULL; read during the call only.
+/// @param part which part, from 0; `parts` gives the end of the last one.
+/// @param parts how many there are.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the row; SIZE_MAX where there is none (a pointer is NULL, if it may not be, or misaligned, or
+/// the causal rule is not a valid one).
+size_t mha_split_row(const struct mha_config *config,
+                     struct mha_shape shape,
+                     const struct mha_causal *causal,
+                     size_t part,
+                     size_t parts);
 
 /// Floats of scratch for full speed on `mha_dot_product_attention`. `MHA_ATTENTION_SCRATCH_LEN` is
 /// the same as a constant expression.

@@ -9,7 +9,7 @@ use crate::{python, root};
 /// The arguments.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also time ONNX Runtime, OpenVINO and numpy, got from PyPI, in turn with ours; their results are
+    /// Also time ONNX Runtime, OpenVINO, JAX and numpy, got from PyPI, in turn with ours; their results are
     /// compared first
     #[arg(long)]
     peers: bool,
@@ -20,7 +20,7 @@ pub(crate) struct Args {
 }
 
 /// The libraries to compare with.
-const PEERS: [&str; 4] = ["numpy", "onnx", "onnxruntime", "openvino"];
+const PEERS: [&str; 5] = ["numpy", "onnx", "onnxruntime", "openvino", "jax"];
 
 /// Builds the benchmark in release mode and runs it.
 pub(crate) fn run(args: Args) -> Result<()> {

@@ -57,9 +57,11 @@ pub(crate) const CLANG: Tool = Tool {
 
 /// LLVM's tools for object files.
 pub(crate) const LLVM: Tool = Tool {
-    name: "LLVM's nm, objcopy, size and readelf",
+    name: "LLVM's nm, objcopy, objdump, size and readelf",
     purpose: "look into object files and images",
-    found: || ["nm", "objcopy", "size", "readelf"].iter().all(|tool| llvm(tool).is_some()),
+    found: || {
+        ["nm", "objcopy", "objdump", "size", "readelf"].iter().all(|tool| llvm(tool).is_some())
+    },
     target: None,
     debian: &["llvm-22"],
     mac: "brew install llvm",

@@ -469,10 +469,21 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
         // 4. The depth.
         let (mut a, mut b) = (t.a, t.b);
         for _ in 0..t.depth {
+            if M == 1 {
+                // Each register of B is used once: with all of them at hand, the widest tile would
+                // not fit a machine of sixteen.
+                let a_here = V::broadcast(a);
+                for (n, acc) in acc.as_flattened_mut().iter_mut().enumerate() {
+                    *acc = acc.accumulate(a_here, load_b(b.add(b_offset(n)), n));
+                }
+                a = a.wrapping_add(1);
+                b = b.wrapping_add(t.b_row);
+                continue;
+            }
             let mut b_row = [V::splat(0.0); N];
             for (n, b_row) in b_row.iter_mut().enumerate() {
                 *b_row = load_b(b.add(b_offset(n)), n);
-                if LANES == WHOLE && M > 1 {
+                if LANES == WHOLE {
                     V::prefetch(b.wrapping_add(b_offset(n) + AHEAD * t.b_row));
                 }
             }
