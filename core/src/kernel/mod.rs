@@ -8,16 +8,35 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+#[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+mod cortex_m;
+#[cfg_attr(
+    all(target_arch = "arm", target_abi = "eabihf"),
+    allow(dead_code, reason = "the product is written in assembly there")
+)]
 mod generic;
 mod matrix;
 mod portable;
+#[cfg_attr(
+    all(target_arch = "arm", target_abi = "eabihf"),
+    allow(
+        unused_macros,
+        unused_imports,
+        reason = "there is one kernel, and it has a shell of its own"
+    )
+)]
 mod shell;
+#[cfg_attr(
+    all(target_arch = "arm", target_abi = "eabihf"),
+    allow(dead_code, reason = "the product is written in assembly there")
+)]
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub(crate) use matrix::{Columns, Matrix, MatrixMut, Start};
 
+#[cfg(not(all(target_arch = "arm", target_abi = "eabihf")))]
 use shell::stamp;
 
 /// The instructions that a call runs on.
@@ -162,9 +181,14 @@ pub(crate) trait Kernel {
     fn scale_rows(rows: &mut MatrixMut<'_>, factors: &[f32]);
 }
 
+#[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+use cortex_m::CortexMKernel as PortableKernel;
+
+#[cfg(not(all(target_arch = "arm", target_abi = "eabihf")))]
 stamp!(PortableKernel, portable::Portable, rows 4, vectors PORTABLE_VECTORS, tall 4, wide false, pack 0);
 
 /// On Arm's 32 single registers a tile of 4 × 4 fits, on 16 registers of four lanes 4 × 8.
+#[cfg(not(all(target_arch = "arm", target_abi = "eabihf")))]
 const PORTABLE_VECTORS: usize = if cfg!(target_arch = "arm") { 1 } else { 2 };
 
 #[cfg(target_arch = "aarch64")]
