@@ -43,3 +43,5 @@ macro_rules! program {
 // The start-up code, linked for its vectors and its reset handler.
 #[cfg(all(target_arch = "arm", target_os = "none"))]
 use cortex_m_rt as _;
+#[cfg(all(target_arch = "riscv32", target_os = "none"))]
+use riscv_rt as _;
