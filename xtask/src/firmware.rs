@@ -46,6 +46,11 @@ impl Board {
         Self { name: machine, core, target, cpu: None, feature: None, qemu, machine }
     }
 
+    /// Whether it computes floats itself.
+    pub(crate) fn has_floats(&self) -> bool {
+        self.target.ends_with("hf")
+    }
+
     /// A build for it.
     fn cross(&self) -> Cross {
         let cross = Cross::new(self.target);
@@ -114,7 +119,7 @@ impl Program {
     }
 
     /// The function whose calls are counted.
-    const fn measured(self) -> &'static str {
+    pub(crate) const fn measured(self) -> &'static str {
         match self {
             Self::Vowels => "measured_inference",
             Self::Layer => "measured_layer",
@@ -124,7 +129,7 @@ impl Program {
     }
 
     /// The library's function inside of it, where that is another.
-    const fn measured_inside(self) -> Option<&'static str> {
+    pub(crate) const fn measured_inside(self) -> Option<&'static str> {
         match self {
             Self::Vowels => Some(Self::Layer.measured()),
             _ => None,
@@ -330,8 +335,66 @@ pub(crate) struct Run {
     words: Vec<u8>,
     /// Each measured call, by its function, and its instructions; empty where nothing counts them.
     calls: Vec<(String, u64)>,
+    /// What each function did in each of them.
+    parts: Vec<Vec<Part>>,
     /// Instructions, loads, stores and name of each function, most first.
     functions: Vec<(u64, u64, u64, String)>,
+}
+
+/// What a function did in a measured call: instructions and bytes, and instructions of the classes that
+/// `tests/qemu/count.c` tells apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) instructions: u64,
+    pub(crate) bytes_loaded: u64,
+    pub(crate) bytes_stored: u64,
+    pub(crate) single: u64,
+    pub(crate) single_again: u64,
+    pub(crate) multiple: u64,
+    pub(crate) words: u64,
+    pub(crate) float: u64,
+    pub(crate) multiply_add: u64,
+    pub(crate) float_divide: u64,
+    pub(crate) move_two: u64,
+    pub(crate) divide: u64,
+    pub(crate) vector_memory: u64,
+    pub(crate) vector: u64,
+    pub(crate) taken: u64,
+}
+
+impl Part {
+    /// From a line of the plugin's, without its first word.
+    fn parse(line: &str) -> Result<Self> {
+        let mut words = line.splitn(18, ' ');
+        let mut numbers = [0; 17];
+        for number in &mut numbers {
+            *number = words.next().context("a short line")?.parse()?;
+        }
+        let [instructions, _, _, bytes_loaded, bytes_stored, classes @ ..] = numbers;
+        let [single, single_again, multiple, words_moved, float, multiply_add, classes @ ..] =
+            classes;
+        let [float_divide, move_two, divide, vector_memory, vector, taken] = classes;
+        let name = words.next().context("a part without a name")?;
+        Ok(Self {
+            name: format!("{:#}", rustc_demangle::demangle(name)),
+            instructions,
+            bytes_loaded,
+            bytes_stored,
+            single,
+            single_again,
+            multiple,
+            words: words_moved,
+            float,
+            multiply_add,
+            float_divide,
+            move_two,
+            divide,
+            vector_memory,
+            vector,
+            taken,
+        })
+    }
 }
 
 /// What a measured call cost.
@@ -372,7 +435,7 @@ impl Run {
         let counts = folder.join("counts.txt");
         let _ = fs::remove_file(&counts);
         let counted = plugin().and_then(|plugin| {
-            let mut argument = format!("{},out=counts.txt", plugin.display());
+            let mut argument = format!("{},out=counts.txt,parts=on", plugin.display());
             for name in [Some(program.measured()), program.measured_inside()] {
                 argument.extend(name.map(|name| format!(",watch={name}")));
             }
@@ -409,16 +472,21 @@ impl Run {
         let console = fs::read_to_string(&console)?;
         ensure!(status.success(), "{name}: {status}; it printed\n{console}");
         let words = fs::read(&words).context("the program left no words.bin")?;
-        Ok(Self { console, words, calls: Vec::new(), functions: Vec::new() })
+        Ok(Self { console, words, calls: Vec::new(), parts: Vec::new(), functions: Vec::new() })
     }
 
     /// What `tests/qemu/count.c` wrote.
     fn read_counts(&mut self, counts: &str) -> Result<()> {
         for line in counts.lines() {
+            if let Some(part) = line.strip_prefix("part ") {
+                self.parts.last_mut().context("a part of no call")?.push(Part::parse(part)?);
+                continue;
+            }
             let words: Vec<&str> = line.splitn(5, ' ').collect();
             match words[..] {
                 ["call", name, instructions] => {
                     self.calls.push((name.into(), instructions.parse()?));
+                    self.parts.push(Vec::new());
                 }
                 ["symbol", instructions, loads, stores, name] => {
                     let numbers = (instructions.parse()?, loads.parse()?, stores.parse()?);
@@ -446,6 +514,12 @@ impl Run {
     /// Instructions of each call of a function, in order.
     fn calls(&self, name: &str) -> impl Iterator<Item = u64> {
         self.calls.iter().filter(move |call| call.0 == name).map(|call| call.1)
+    }
+
+    /// What each function did in a certain call of a measured one.
+    pub(crate) fn parts(&self, name: &str, call: usize) -> Option<&[Part]> {
+        let calls = self.calls.iter().zip(&self.parts).filter(|((of, _), _)| of == name);
+        calls.map(|(_, parts)| &parts[..]).nth(call)
     }
 
     /// The cost of each measured call, in order.
