@@ -34,7 +34,7 @@ impl super::Kernel for CortexMKernel {
         start: Start<'_>,
         scale: Option<f32>,
     ) {
-        product(a, b, c, start, scale);
+        product::<Self>(a, b, c, start, scale);
     }
 
     fn turn(from: Matrix<'_>, to: &mut MatrixMut<'_>) {
@@ -69,13 +69,66 @@ impl super::Kernel for CortexMKernel {
     }
 }
 
+/// How a machine computes tiles of 4 × 4.
+pub(super) trait Tiles {
+    /// Panels of a B whose rows are contiguous.
+    ///
+    /// # Safety
+    /// What the panels say exists.
+    unsafe fn by_rows(panels: &mut Panels);
+
+    /// Panels of a B whose columns are contiguous.
+    ///
+    /// # Safety
+    /// What the panels say exists.
+    unsafe fn by_columns(panels: &mut Panels);
+
+    /// Adds four dot products of `depth` to four sums: of vectors that begin at `at` with one that
+    /// begins at `one`. Distances between elements are in bytes.
+    ///
+    /// # Safety
+    /// All five vectors have that many elements; there is at least one.
+    unsafe fn dots(
+        sums: &mut [f32; TILE],
+        at: &[*const f32; TILE],
+        along: usize,
+        one: *const f32,
+        one_along: usize,
+        depth: usize,
+    );
+}
+
+impl Tiles for CortexMKernel {
+    unsafe fn by_rows(panels: &mut Panels) {
+        // SAFETY: passed on.
+        unsafe { by_rows(panels) }
+    }
+
+    unsafe fn by_columns(panels: &mut Panels) {
+        // SAFETY: passed on.
+        unsafe { by_columns(panels) }
+    }
+
+    unsafe fn dots(
+        sums: &mut [f32; TILE],
+        at: &[*const f32; TILE],
+        along: usize,
+        one: *const f32,
+        one_along: usize,
+        depth: usize,
+    ) {
+        // SAFETY: passed on.
+        unsafe { dots(sums, at, along, one, one_along, depth) }
+    }
+}
+
 /// Rows and columns of a tile.
-const TILE: usize = 4;
+pub(super) const TILE: usize = 4;
 
 /// Panels of four columns of C, a tile after another in each. Distances are in bytes; the assembly relies
 /// on the order. The four rows of a tile lie at 0, `first`, `second`, and their sum.
 #[repr(C)]
-struct Panels {
+pub(super) struct Panels {
     start: *const f32,
     start_first: usize,
     start_second: usize,
@@ -116,7 +169,7 @@ static ZEROS: [f32; TILE] = [0.0; TILE];
 
 /// `c = start + a · b`, times `scale`.
 #[inline(never)]
-fn product(
+pub(super) fn product<T: Tiles>(
     a: Matrix<'_>,
     b: Columns<'_>,
     c: &mut MatrixMut<'_>,
@@ -198,9 +251,9 @@ fn product(
             // as many floats.
             unsafe {
                 if contiguous {
-                    by_rows(&mut panels);
+                    T::by_rows(&mut panels);
                 } else {
-                    by_columns(&mut panels);
+                    T::by_columns(&mut panels);
                 }
             }
         }
@@ -224,7 +277,7 @@ fn product(
                 (many, (b_at(done), b.row_stride), (starts, start_row), (c_at, c.row_stride))
             };
             // SAFETY: as above.
-            unsafe { strip(many, one, depth, starts, out, here, scale) };
+            unsafe { strip::<T>(many, one, depth, starts, out, here, scale) };
         }
         done += if one_row { TILE } else { 1 };
     }
@@ -243,7 +296,7 @@ struct Many {
 /// # Safety
 /// All vectors have `depth` elements; there are `here` of the many, of the starts and of the outputs.
 #[inline(never)]
-unsafe fn strip(
+unsafe fn strip<T: Tiles>(
     many: Many,
     one: (*const f32, usize),
     depth: usize,
@@ -259,15 +312,10 @@ unsafe fn strip(
         for (i, sum) in sums.iter_mut().enumerate() {
             *sum = *starts.0.add(place(i) * starts.1);
         }
-        let mut at: [*const f32; TILE] =
-            core::array::from_fn(|i| many.at.wrapping_add(place(i) * many.step));
-        let mut x = one.0;
-        for _ in 0..depth {
-            for (sum, at) in sums.iter_mut().zip(&mut at) {
-                *sum += **at * *x;
-                *at = at.wrapping_add(many.along);
-            }
-            x = x.wrapping_add(one.1);
+        let at = core::array::from_fn(|i| many.at.wrapping_add(place(i) * many.step));
+        let [along, one_along] = [many.along, one.1].map(|floats| size_of::<f32>() * floats);
+        if depth > 0 {
+            T::dots(&mut sums, &at, along, one.0, one_along, depth);
         }
         for (i, sum) in sums.into_iter().enumerate().take(here) {
             *out.0.add(i * out.1) = scale.map_or(sum, |scale| sum * scale);
@@ -326,36 +374,31 @@ macro_rules! begin {
 
 /// The end of a tile: scaled and stored; and on to the next tile or panel, at label 1.
 macro_rules! finish {
-    () => {
-        "add r1, r0, #36
+    ($scale:literal, $first:literal, $second:literal, $third:literal, $fourth:literal) => {
+        concat!(
+            "add r1, r0, #36
          ldm r1, {{r2-r9}}
          cmp r5, #0
          beq 8f
-         vldr s16, [r5]
-         vmul.f32 s0, s0, s16
-         vmul.f32 s1, s1, s16
-         vmul.f32 s2, s2, s16
-         vmul.f32 s3, s3, s16
-         vmul.f32 s4, s4, s16
-         vmul.f32 s5, s5, s16
-         vmul.f32 s6, s6, s16
-         vmul.f32 s7, s7, s16
-         vmul.f32 s8, s8, s16
-         vmul.f32 s9, s9, s16
-         vmul.f32 s10, s10, s16
-         vmul.f32 s11, s11, s16
-         vmul.f32 s12, s12, s16
-         vmul.f32 s13, s13, s16
-         vmul.f32 s14, s14, s16
-         vmul.f32 s15, s15, s16
+         ",
+            $scale,
+            "
         8:
-         vstmia r2, {{s0-s3}}
+         ",
+            $first,
+            "
          add r1, r2, r3
-         vstmia r1, {{s4-s7}}
+         ",
+            $second,
+            "
          add r3, r2, r4
-         vstmia r3, {{s8-s11}}
+         ",
+            $third,
+            "
          add r1, r1, r4
-         vstmia r1, {{s12-s15}}
+         ",
+            $fourth,
+            "
          ldr r1, [r0]
          ldr r3, [r0, #12]
          subs r6, r6, #1
@@ -392,6 +435,38 @@ macro_rules! finish {
         9:
          vpop {{d8-d15}}
          pop {{r4-r11, pc}}"
+        )
+    };
+}
+#[cfg(feature = "helium")]
+pub(super) use finish;
+
+/// [`finish`] for single registers.
+macro_rules! finish_singles {
+    () => {
+        finish!(
+            "vldr s16, [r5]
+             vmul.f32 s0, s0, s16
+             vmul.f32 s1, s1, s16
+             vmul.f32 s2, s2, s16
+             vmul.f32 s3, s3, s16
+             vmul.f32 s4, s4, s16
+             vmul.f32 s5, s5, s16
+             vmul.f32 s6, s6, s16
+             vmul.f32 s7, s7, s16
+             vmul.f32 s8, s8, s16
+             vmul.f32 s9, s9, s16
+             vmul.f32 s10, s10, s16
+             vmul.f32 s11, s11, s16
+             vmul.f32 s12, s12, s16
+             vmul.f32 s13, s13, s16
+             vmul.f32 s14, s14, s16
+             vmul.f32 s15, s15, s16",
+            "vstmia r2, {{s0-s3}}",
+            "vstmia r1, {{s4-s7}}",
+            "vstmia r3, {{s8-s11}}",
+            "vstmia r1, {{s12-s15}}"
+        )
     };
 }
 
@@ -440,7 +515,7 @@ unsafe extern "C" fn by_rows(panels: &mut Panels) {
         "add lr, lr, #1",
         "b 3b",
         "5:",
-        finish!(),
+        finish_singles!(),
     )
 }
 
@@ -499,7 +574,58 @@ unsafe extern "C" fn by_columns(panels: &mut Panels) {
         "cmp lr, #0",
         "b 3b",
         "5:",
-        finish!(),
+        finish_singles!(),
+    )
+}
+
+/// [`Tiles::dots`], with the machine's multiply-add.
+macro_rules! dots_with {
+    ($fpu:expr, $accumulate:expr) => {
+        naked_asm!(
+            $fpu,
+            "push {{r4-r9, lr}}",
+            "ldr r8, [sp, #28]",
+            "ldr r9, [sp, #32]",
+            "ldm r1, {{r4-r7}}",
+            "vldmia r0, {{s0-s3}}",
+            "2:",
+            "vldr s8, [r3]",
+            "add r3, r3, r8",
+            "vldr s4, [r4]",
+            "add r4, r4, r2",
+            "vldr s5, [r5]",
+            "add r5, r5, r2",
+            "vldr s6, [r6]",
+            "add r6, r6, r2",
+            "vldr s7, [r7]",
+            "add r7, r7, r2",
+            $accumulate,
+            "subs r9, r9, #1",
+            "bne 2b",
+            "vstmia r0, {{s0-s3}}",
+            "pop {{r4-r9, pc}}",
+        )
+    };
+}
+#[cfg(feature = "helium")]
+pub(super) use dots_with;
+
+/// See [`Tiles::dots`].
+#[unsafe(naked)]
+unsafe extern "C" fn dots(
+    sums: &mut [f32; TILE],
+    at: &[*const f32; TILE],
+    along: usize,
+    one: *const f32,
+    one_along: usize,
+    depth: usize,
+) {
+    dots_with!(
+        fpu!(),
+        concat!(
+            "vmul.f32 s4, s4, s8\nvmul.f32 s5, s5, s8\nvmul.f32 s6, s6, s8\nvmul.f32 s7, s7, s8\n",
+            "vadd.f32 s0, s0, s4\nvadd.f32 s1, s1, s5\nvadd.f32 s2, s2, s6\nvadd.f32 s3, s3, s7"
+        )
     )
 }
 
@@ -528,7 +654,7 @@ pub(super) fn extremes(row: &[f32]) -> (f32, f32) {
 
 /// [`extremes`] of a row and what is known, one by one.
 #[inline(never)]
-fn extremes_plainly(row: &[f32], mut highest: f32, mut lowest: f32) -> (f32, f32) {
+pub(super) fn extremes_plainly(row: &[f32], mut highest: f32, mut lowest: f32) -> (f32, f32) {
     for &x in row {
         if x > highest {
             highest = x;
