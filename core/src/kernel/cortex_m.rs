@@ -797,6 +797,31 @@ pub(super) fn weigh(row: &mut [f32], m: f32, sums: &mut [f32; BLOCK]) {
     }
 }
 
+/// [`softmax::total`], in registers.
+#[unsafe(naked)]
+pub(super) extern "C" fn total(sums: &[f32; BLOCK]) -> f32 {
+    naked_asm!(
+        fpu!(),
+        "vldmia r0, {{s0-s15}}",
+        "vadd.f32 s0, s0, s8",
+        "vadd.f32 s1, s1, s9",
+        "vadd.f32 s2, s2, s10",
+        "vadd.f32 s3, s3, s11",
+        "vadd.f32 s4, s4, s12",
+        "vadd.f32 s5, s5, s13",
+        "vadd.f32 s6, s6, s14",
+        "vadd.f32 s7, s7, s15",
+        "vadd.f32 s0, s0, s4",
+        "vadd.f32 s1, s1, s5",
+        "vadd.f32 s2, s2, s6",
+        "vadd.f32 s3, s3, s7",
+        "vadd.f32 s0, s0, s2",
+        "vadd.f32 s1, s1, s3",
+        "vadd.f32 s0, s0, s1",
+        "bx lr",
+    )
+}
+
 /// [`weigh`], one by one.
 #[inline(never)]
 fn weigh_plainly(logits: &mut [f32], m: f32, sums: &mut [f32]) {

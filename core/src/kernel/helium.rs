@@ -9,6 +9,7 @@
 //! payload.
 
 use core::arch::naked_asm;
+use core::mem::MaybeUninit;
 
 use super::cortex_m::{self, Panels, TILE, Tiles, dots_with, finish};
 use super::generic;
@@ -182,10 +183,23 @@ unsafe extern "C" fn by_rows(panels: &mut Panels) {
         "add r1, r1, r12",
         one!(),
         "3:",
+        "lsrs r10, r10, #1",
+        "bcc 4f",
+        "vldrw.u32 q4, [r1]",
+        "add r1, r1, r12",
+        "vldrw.u32 q5, [r1]",
+        "add r1, r1, r12",
+        two!(),
+        "4:",
         "cmp r10, #0",
         "beq 5f",
         "dls lr, r10",
         "2:",
+        "vldrw.u32 q4, [r1]",
+        "add r1, r1, r12",
+        "vldrw.u32 q5, [r1]",
+        "add r1, r1, r12",
+        two!(),
         "vldrw.u32 q4, [r1]",
         "add r1, r1, r12",
         "vldrw.u32 q5, [r1]",
@@ -222,10 +236,19 @@ unsafe extern "C" fn by_columns(panels: &mut Panels) {
         "vldrw.u32 q4, [q6, #4]!",
         one!(),
         "3:",
+        "lsrs r10, r10, #1",
+        "bcc 4f",
+        "vldrw.u32 q4, [q6, #4]!",
+        "vldrw.u32 q5, [q6, #4]!",
+        two!(),
+        "4:",
         "cmp r10, #0",
         "beq 5f",
         "dls lr, r10",
         "2:",
+        "vldrw.u32 q4, [q6, #4]!",
+        "vldrw.u32 q5, [q6, #4]!",
+        two!(),
         "vldrw.u32 q4, [q6, #4]!",
         "vldrw.u32 q5, [q6, #4]!",
         two!(),
@@ -378,10 +401,12 @@ impl Vector for Helium {
 
     #[inline(always)]
     unsafe fn weigh_all(row: &mut [f32], m: f32) -> Option<f32> {
-        // Stored one by one: for so few, a call to memset takes four times as long.
-        let mut sums = [core::hint::black_box(0.0); BLOCK];
-        weigh(row, m, &mut sums);
-        Some(softmax::total(&sums))
+        let mut sums = MaybeUninit::uninit();
+        clear(&mut sums);
+        // SAFETY: sixteen floats, cleared.
+        let sums = unsafe { sums.assume_init_mut() };
+        weigh(row, m, sums);
+        Some(cortex_m::total(sums))
     }
 
     #[inline(always)]
@@ -394,6 +419,20 @@ impl Vector for Helium {
         rest.iter_mut().for_each(|x| *x *= factor);
         true
     }
+}
+
+/// Sixteen zeros.
+#[unsafe(naked)]
+extern "C" fn clear(sums: &mut MaybeUninit<[f32; BLOCK]>) {
+    naked_asm!(
+        cpu!(),
+        "vmov.i32 q0, #0",
+        "vstrw.32 q0, [r0]",
+        "vstrw.32 q0, [r0, #16]",
+        "vstrw.32 q0, [r0, #32]",
+        "vstrw.32 q0, [r0, #48]",
+        "bx lr",
+    )
 }
 
 /// Multiplies fours of floats, at least one, by a factor.
@@ -465,41 +504,37 @@ unsafe extern "C" fn extremes_of_fours(row: *const [f32; LANES], fours: usize) -
 /// Added and subtracted, it rounds what is smaller than 2²² to an integer, ties to even.
 const MAGIC: f32 = 12_582_912.0;
 
-/// What [`weigh_fours`] keeps in core registers, in their order from `r3` on.
-#[repr(C)]
-struct Constants {
-    /// The polynomial's coefficients times 2, which is exact.
-    coefficients: [f32; 7],
-    magic: f32,
-    /// The maximum's pattern after adding the magic number, plus 1.
-    last: u32,
-}
+/// The polynomial's coefficients times 2, which is exact, and [`MAGIC`], in the order of the registers.
+static CONSTANTS: [f32; 8] = [
+    EXP2[0] * 2.0,
+    EXP2[1] * 2.0,
+    EXP2[2] * 2.0,
+    EXP2[3] * 2.0,
+    EXP2[4] * 2.0,
+    EXP2[5] * 2.0,
+    EXP2[6] * 2.0,
+    MAGIC,
+];
 
 /// Turns a row of logits into weights against a finite maximum, and adds them to their sums.
 #[inline(never)]
 fn weigh(row: &mut [f32], m: f32, sums: &mut [f32; BLOCK]) {
-    let constants = Constants {
-        coefficients: EXP2.map(|coefficient| coefficient * 2.0),
-        magic: MAGIC,
-        last: (m + MAGIC).to_bits().wrapping_add(1),
-    };
+    let last = (m + MAGIC).to_bits().wrapping_add(1);
     // Within these bounds the magic number rounds m and every logit that has a weight exactly, and what
     // lies below looks like it.
     let small = m.abs() < 2_097_152.0;
     let mut at = 0;
     while at < row.len() {
-        let place = at % BLOCK;
-        if small && place == 0 {
-            let blocks = (row.len() - at) / BLOCK;
-            if blocks > 0 {
-                // SAFETY: there are as many blocks.
-                let left = unsafe {
-                    weigh_fours(row.as_mut_ptr().add(at), LANES * blocks, sums, &constants)
-                };
-                at += BLOCK * blocks - LANES * left;
-                if left == 0 {
-                    continue;
-                }
+        let blocks = (row.len() - at) / BLOCK;
+        if small && blocks > 0 {
+            // SAFETY: there are as many blocks.
+            let left = unsafe {
+                let first = row.as_mut_ptr().add(at);
+                weigh_fours(first, LANES * blocks, sums, last, &CONSTANTS)
+            };
+            at += BLOCK * blocks - LANES * left;
+            if at == row.len() {
+                break;
             }
         }
         // What is hidden, far below, no number, or of no whole block is left to the plain way, up to the
@@ -531,8 +566,8 @@ fn weight(l: f32, m: f32) -> f32 {
 /// until one is not at most 0 and at least −125 powers of two from the maximum; how many fours are left
 /// then.
 ///
-/// Less [`Constants::last`], the pattern of a logit is −126 to −1 where there is a weight, and as an
-/// unsigned number smaller for what is hidden, too far below or no number.
+/// `last` is the maximum's pattern after adding [`MAGIC`], plus 1: less that, a logit's is −126 to −1 where
+/// there is a weight, and as an unsigned number smaller for what is hidden, too far below or no number.
 ///
 /// # Safety
 /// The floats exist.
@@ -541,7 +576,8 @@ unsafe extern "C" fn weigh_fours(
     row: *mut f32,
     fours: usize,
     sums: &mut [f32; BLOCK],
-    constants: &Constants,
+    last: u32,
+    constants: &[f32; 8],
 ) -> usize {
     /// One four, and the branch where it has none.
     macro_rules! four {
@@ -551,10 +587,9 @@ unsafe extern "C" fn weigh_fours(
                  vadd.f32 q1, q0, r11
                  vsub.f32 q2, q1, r11
                  vsub.i32 q1, q1, r12
-                 vcmp.u32 hi, q3, q1
-                 vmrs r3, p0
-                 cmp r3, #0
-                 bne 3f
+                 vminv.u32 r3, q1
+                 cmp r3, lr
+                 blo 3f
                  vsub.f32 q0, q0, q2
                  vdup.32 q2, r10
                  vfmas.f32 q2, q0, r9
@@ -571,7 +606,6 @@ unsafe extern "C" fn weigh_fours(
                 ", ",
                 $sums,
                 ", q2
-                 sub r1, r1, #1
                 "
             )
         };
@@ -580,9 +614,12 @@ unsafe extern "C" fn weigh_fours(
         cpu!(),
         "push {{r4-r11, lr}}",
         "vpush {{d8-d15}}",
-        "ldm r3, {{r4-r12}}",
-        "mvn r3, #125",
-        "vdup.32 q3, r3",
+        "mov r12, r3",
+        "ldr r3, [sp, #100]",
+        "ldm r3, {{r4-r11}}",
+        "add r1, r0, r1, lsl #4",
+        "mvn lr, #125",
+        "mvn r3, #0",
         "vldrw.u32 q4, [r2]",
         "vldrw.u32 q5, [r2, #16]",
         "vldrw.u32 q6, [r2, #32]",
@@ -592,14 +629,15 @@ unsafe extern "C" fn weigh_fours(
         four!("q5"),
         four!("q6"),
         four!("q7"),
-        "cmp r1, #0",
+        "cmp r0, r1",
         "bne 2b",
         "3:",
         "vstrw.32 q4, [r2]",
         "vstrw.32 q5, [r2, #16]",
         "vstrw.32 q6, [r2, #32]",
         "vstrw.32 q7, [r2, #48]",
-        "mov r0, r1",
+        "sub r0, r1, r0",
+        "lsr r0, r0, #4",
         "vpop {{d8-d15}}",
         "pop {{r4-r11, pc}}",
     )

@@ -122,7 +122,7 @@ impl Vector for Portable {
         // Stored one by one: for so few, a call to memset takes four times as long.
         let mut sums = [core::hint::black_box(0.0); 16];
         super::cortex_m::weigh(row, m, &mut sums);
-        Some(crate::softmax::total(&sums))
+        Some(super::cortex_m::total(&sums))
     }
 
     #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
