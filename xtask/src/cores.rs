@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 
 use crate::firmware::{BOARDS, Board, Part, Program, Run, TOOLS, Variant, build, lack};
-use crate::tools;
+use crate::{cmsis, tools};
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -174,6 +174,17 @@ fn measure(board: &'static Board, rows: &mut Vec<Row>) -> Result<()> {
             row("  its products", Counts::of(board, products), macs, "MAC");
             let softmax = parts.iter().filter(|part| is_softmax(&part.name));
             row("  its softmax", Counts::of(board, softmax), ATTENTION_ELEMENTS, "element");
+            // Its way for Helium needs headers that the distribution does not have.
+            if board.is_fused() {
+                continue;
+            }
+            match cmsis::products(board) {
+                Ok(parts) => {
+                    let counts = Counts::of(board, parts.iter());
+                    row("  CMSIS-DSP's products", counts, macs, "MAC");
+                }
+                Err(error) => eprintln!("   CMSIS-DSP is left out: {error:#}"),
+            }
         }
     }
     Ok(())

@@ -46,8 +46,18 @@ impl Board {
         Self { name: machine, core, target, cpu: None, feature: None, qemu, machine }
     }
 
+    /// Its memory, in the linker's words.
+    pub(crate) fn memory(&self) -> PathBuf {
+        crate::root().join("demos/firmware/boards").join(self.machine).join("memory.x")
+    }
+
+    /// What GCC calls the processor.
+    pub(crate) fn gcc_cpu(&self) -> &'static str {
+        self.cpu.unwrap_or("cortex-m4")
+    }
+
     /// Whether its kernel is of the fused family.
-    fn is_fused(&self) -> bool {
+    pub(crate) fn is_fused(&self) -> bool {
         self.feature == Some("helium")
     }
 
@@ -566,6 +576,22 @@ impl Run {
         }
         Ok(costs)
     }
+}
+
+/// Runs any image on a board; what each function did in the first call of one.
+pub(crate) fn count_parts(
+    board: &Board,
+    image: &Path,
+    watch: &str,
+    folder: &Path,
+) -> Result<Vec<Part>> {
+    let argument = format!("{},out=counts.txt,parts=on,watch={watch}", plugin()?.display());
+    report::call(qemu(board, image).current_dir(folder).args(["-plugin", &argument]))?;
+    let (calls, parts) = (Vec::new(), Vec::new());
+    let (console, words, functions) = (String::new(), Vec::new(), Vec::new());
+    let mut run = Run { console, words, calls, parts, functions };
+    run.read_counts(&fs::read_to_string(folder.join("counts.txt"))?)?;
+    run.parts(watch, 0).map(<[_]>::to_vec).with_context(|| format!("{watch} was not called"))
 }
 
 /// QEMU with an image on a board.
