@@ -83,6 +83,12 @@ pub(super) trait Tiles {
     /// What the panels say exists.
     unsafe fn by_columns(panels: &mut Panels);
 
+    /// One row of A against a B whose rows are contiguous, eight columns at a time.
+    ///
+    /// # Safety
+    /// What is described exists, and something of it.
+    unsafe fn row(row: &mut Row);
+
     /// Adds four dot products of `depth` to four sums: of vectors that begin at `at` with one that
     /// begins at `one`. Distances between elements are in bytes.
     ///
@@ -107,6 +113,11 @@ impl Tiles for CortexMKernel {
     unsafe fn by_columns(panels: &mut Panels) {
         // SAFETY: passed on.
         unsafe { by_columns(panels) }
+    }
+
+    unsafe fn row(row: &mut Row) {
+        // SAFETY: passed on.
+        unsafe { by_row(row) }
     }
 
     unsafe fn dots(
@@ -164,8 +175,28 @@ pub(super) struct Panels {
     b_block: usize,
 }
 
+/// Eights of columns of a single row of C. Distances are in bytes; the assembly relies on the order.
+#[repr(C)]
+pub(super) struct Row {
+    start: *const f32,
+    /// To the start of the next eight.
+    start_step: usize,
+    a: *const f32,
+    b: *const f32,
+    /// To the next row of B.
+    b_row: usize,
+    depth: usize,
+    c: *mut f32,
+    scale: *const f32,
+    /// Eights that are left.
+    eights: usize,
+    /// Eights that are left of a block of B, 2 or 1, and what is to go to the next beyond 32.
+    in_block: usize,
+    b_block: usize,
+}
+
 /// What the sums of a product without a start begin with.
-static ZEROS: [f32; TILE] = [0.0; TILE];
+static ZEROS: [f32; EIGHT] = [0.0; EIGHT];
 
 /// `c = start + a · b`, times `scale`.
 #[inline(never)]
@@ -259,7 +290,28 @@ pub(super) fn product<T: Tiles>(
         }
     }
 
-    // 2. What is left: of one row four columns at a time, otherwise of one column four rows.
+    // 2. One row, columns in eights.
+    if c.rows == 1 && contiguous && c.columns >= EIGHT && depth > 0 {
+        let eights = c.columns / EIGHT;
+        done = eights * EIGHT;
+        let mut row = Row {
+            start: start_at(0),
+            start_step: size_of::<[f32; EIGHT]>() * start_column,
+            a: a.data.as_ptr(),
+            b: b.data.as_ptr(),
+            b_row: size_of::<f32>() * b.row_stride,
+            depth,
+            c: c.data.as_mut_ptr(),
+            scale: scale.as_ref().map_or(core::ptr::null(), |scale| scale),
+            eights,
+            in_block: BLOCK / EIGHT,
+            b_block: size_of::<f32>().wrapping_mul(b.block_stride.wrapping_sub(BLOCK)),
+        };
+        // SAFETY: as above.
+        unsafe { T::row(&mut row) };
+    }
+
+    // 3. What is left: of one row four columns at a time, otherwise of one column four rows.
     while done < c.columns {
         let one_row = c.rows == 1;
         let count = if one_row { c.columns - done } else { c.rows };
@@ -575,6 +627,98 @@ unsafe extern "C" fn by_columns(panels: &mut Panels) {
         "b 3b",
         "5:",
         finish_singles!(),
+    )
+}
+
+/// [`Tiles::row`], with what loads the sums, goes over the depth, scales and stores. There, `r1` is the start
+/// and then the scale, `r3` A, `r4` B, `r5` its step, `r6` the depth, at least 1, and `r7` C.
+macro_rules! row_with {
+    ($fpu:expr, $load:expr, $depth:expr, $scale:expr, $store:expr) => {
+        naked_asm!(
+            $fpu,
+            "push {{r4-r10, lr}}",
+            "vpush {{d8}}",
+            "1:",
+            "ldm r0, {{r1-r10}}",
+            $load,
+            $depth,
+            "cmp r8, #0",
+            "beq 8f",
+            $scale,
+            "8:",
+            $store,
+            "subs r9, r9, #1",
+            "beq 9f",
+            "add r7, r7, #32",
+            "ldr r1, [r0]",
+            "ldr r2, [r0, #4]",
+            "add r1, r1, r2",
+            "str r1, [r0]",
+            "ldr r4, [r0, #12]",
+            "add r4, r4, #32",
+            "subs r10, r10, #1",
+            "bne 7f",
+            "ldr r1, [r0, #40]",
+            "add r4, r4, r1",
+            "mov r10, #2",
+            "7:",
+            "str r4, [r0, #12]",
+            "add r1, r0, #24",
+            "stm r1, {{r7-r10}}",
+            "b 1b",
+            "9:",
+            "vpop {{d8}}",
+            "pop {{r4-r10, pc}}",
+        )
+    };
+}
+#[cfg(feature = "helium")]
+pub(super) use row_with;
+
+/// See [`Tiles::row`].
+///
+/// # Safety
+/// That of [`Tiles::row`].
+#[unsafe(naked)]
+unsafe extern "C" fn by_row(row: &mut Row) {
+    #[cfg(not(feature = "cortex-m7"))]
+    macro_rules! accumulate_eight {
+        ($($sum:literal $b:literal),*) => {
+            concat!(
+                $("vmul.f32 ", $b, ", ", $b, ", s16\n",)*
+                $("vadd.f32 ", $sum, ", ", $sum, ", ", $b, "\n",)*
+            )
+        };
+    }
+    #[cfg(feature = "cortex-m7")]
+    macro_rules! accumulate_eight {
+        ($($sum:literal $b:literal),*) => {
+            concat!($("vmla.f32 ", $sum, ", ", $b, ", s16\n",)*)
+        };
+    }
+    macro_rules! scale_eight {
+        ($($sum:literal),*) => {
+            concat!("vldr s16, [r8]\n", $("vmul.f32 ", $sum, ", ", $sum, ", s16\n",)*)
+        };
+    }
+    row_with!(
+        fpu!(),
+        "vldmia r1, {{s0-s7}}",
+        concat!(
+            "2:
+             vldmia r3!, {{s16}}
+             vldmia r4, {{s8-s15}}
+             add r4, r4, r5
+            ",
+            accumulate_eight!(
+                "s0" "s8", "s1" "s9", "s2" "s10", "s3" "s11", "s4" "s12", "s5" "s13", "s6" "s14",
+                "s7" "s15"
+            ),
+            "subs r6, r6, #1
+             bne 2b"
+        ),
+        scale_eight!("s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"),
+        "vstmia r7, {{s0-s7}}"
     )
 }
 

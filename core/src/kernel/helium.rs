@@ -11,7 +11,7 @@
 use core::arch::naked_asm;
 use core::mem::MaybeUninit;
 
-use super::cortex_m::{self, Panels, TILE, Tiles, dots_with, finish};
+use super::cortex_m::{self, Panels, Row, TILE, Tiles, dots_with, finish, row_with};
 use super::generic;
 use super::matrix::{Columns, Matrix, MatrixMut, Start};
 use super::vector::Vector;
@@ -71,6 +71,11 @@ impl Tiles for HeliumKernel {
     unsafe fn by_columns(panels: &mut Panels) {
         // SAFETY: passed on.
         unsafe { by_columns(panels) }
+    }
+
+    unsafe fn row(row: &mut Row) {
+        // SAFETY: passed on.
+        unsafe { by_row(row) }
     }
 
     unsafe fn dots(
@@ -255,6 +260,33 @@ unsafe extern "C" fn by_columns(panels: &mut Panels) {
         "le lr, 2b",
         "5:",
         finish_vectors!(),
+    )
+}
+
+/// See [`Tiles::row`].
+///
+/// # Safety
+/// That of [`Tiles::row`].
+#[unsafe(naked)]
+unsafe extern "C" fn by_row(row: &mut Row) {
+    row_with!(
+        cpu!(),
+        "vldrw.u32 q0, [r1]
+         vldrw.u32 q1, [r1, #16]",
+        "dls lr, r6
+         2:
+         ldr r2, [r3], #4
+         vldrw.u32 q2, [r4]
+         vldrw.u32 q3, [r4, #16]
+         add r4, r4, r5
+         vfma.f32 q0, q2, r2
+         vfma.f32 q1, q3, r2
+         le lr, 2b",
+        "ldr r2, [r8]
+         vmul.f32 q0, q0, r2
+         vmul.f32 q1, q1, r2",
+        "vstrw.32 q0, [r7]
+         vstrw.32 q1, [r7, #16]"
     )
 }
 
