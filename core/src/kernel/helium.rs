@@ -11,7 +11,7 @@
 use core::arch::naked_asm;
 use core::mem::MaybeUninit;
 
-use super::cortex_m::{self, Panels, Row, TILE, Tiles, dots_with, finish, row_with};
+use super::cortex_m::{self, MAGIC, Panels, Row, TILE, Tiles, dots_with, finish, row_with};
 use super::generic;
 use super::matrix::{Columns, Matrix, MatrixMut, Start};
 use super::vector::Vector;
@@ -532,9 +532,6 @@ unsafe extern "C" fn extremes_of_fours(row: *const [f32; LANES], fours: usize) -
         "pop {{r7, pc}}",
     )
 }
-
-/// Added and subtracted, it rounds what is smaller than 2²² to an integer, ties to even.
-const MAGIC: f32 = 12_582_912.0;
 
 /// The polynomial's coefficients times 2, which is exact, and [`MAGIC`], in the order of the registers.
 static CONSTANTS: [f32; 8] = [
