@@ -143,10 +143,10 @@
 
 /* The formula of the library's plan. A test compares the two over a grid of shapes. */
 #if MHA_BARE_METAL
-#define MHA_PLAN_QUERIES_ 4
-#define MHA_PLAN_ROWS_ 4
-#define MHA_PLAN_KEYS_ 16
-#define MHA_PLAN_STEP_KEYS_ 16
+#define MHA_PLAN_QUERIES_ 8
+#define MHA_PLAN_ROWS_ 8
+#define MHA_PLAN_KEYS_ 64
+#define MHA_PLAN_STEP_KEYS_ 64
 #define MHA_PLAN_FEATURES_ 64
 #define MHA_PLAN_GATHER_ 0
 #else

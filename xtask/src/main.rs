@@ -7,6 +7,8 @@ mod anarcii;
 mod bench;
 mod c;
 mod check;
+mod cmsis;
+mod cores;
 mod cross;
 mod demo;
 mod disassembly;

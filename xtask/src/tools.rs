@@ -132,11 +132,11 @@ pub(crate) const PYTHON: Tool = Tool {
 
 /// An emulator of Cortex-M boards.
 pub(crate) const QEMU: Tool = Tool {
-    name: "qemu-system-arm",
-    purpose: "runs the firmware demo",
-    found: || on_path("qemu-system-arm").is_some(),
+    name: "qemu-system-arm and qemu-system-riscv32",
+    purpose: "run the firmware demo",
+    found: || ["arm", "riscv32"].iter().all(|a| on_path(&format!("qemu-system-{a}")).is_some()),
     target: None,
-    debian: &["qemu-system-arm"],
+    debian: &["qemu-system-arm", "qemu-system-misc"],
     mac: "brew install qemu",
 };
 

@@ -525,7 +525,8 @@ pub(super) unsafe fn tops<V: Vector>(
     let mut wide = false;
     for (row, (top, &m)) in tops.iter_mut().zip(maxima).enumerate().take(tile.rows) {
         // SAFETY: the instructions are the caller's promise.
-        let (highest, lowest) = unsafe { extremes::<V>(tile.row(row)) };
+        let (highest, lowest) =
+            unsafe { V::extremes(tile.row(row)).unwrap_or_else(|| extremes::<V>(tile.row(row))) };
         wide |= softmax::is_wide(m, softmax::ceil(highest), lowest);
         *top = highest;
     }
@@ -613,6 +614,9 @@ pub(super) unsafe fn advance<V: Vector>(
         let against = finite(*m, logits);
         // SAFETY: the instructions are the caller's promise; the sums are sixteen floats.
         unsafe {
+            if V::weigh(logits, against, sums) {
+                continue;
+            }
             let mut acc = load_sums::<V>(sums);
             weigh::<V>(logits, against, &mut acc);
             for (i, acc) in acc.iter().enumerate().take(BLOCK / V::LANES) {
@@ -639,6 +643,10 @@ pub(super) unsafe fn settle<V: Vector>(
         let against = finite(*m, logits);
         // SAFETY: the instructions are the caller's promise.
         unsafe {
+            if let Some(sum) = V::weigh_all(logits, against) {
+                *top = softmax::normaliser(sum);
+                continue;
+            }
             let mut acc = [V::splat(0.0); BLOCK];
             weigh::<V>(logits, against, &mut acc);
             // The tree of `softmax::total`: halves onto each other, registers first.
@@ -764,6 +772,10 @@ pub(super) unsafe fn scale_rows<V: Vector>(rows: &mut MatrixMut<'_>, factors: &[
 /// The machine has `V`'s instructions.
 #[inline(always)]
 unsafe fn scale<V: Vector>(row: &mut [f32], factor: f32) {
+    // SAFETY: the instructions are the caller's promise.
+    if unsafe { V::scale(row, factor) } {
+        return;
+    }
     let mut chunks = row.chunks_exact_mut(V::LANES);
     // SAFETY: a chunk has as many floats as a register, what is left fewer.
     unsafe {

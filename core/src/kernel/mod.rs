@@ -8,16 +8,37 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+#[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+mod cortex_m;
+#[cfg_attr(
+    all(target_arch = "arm", target_abi = "eabihf"),
+    allow(dead_code, reason = "the product is written in assembly there")
+)]
 mod generic;
+#[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
+mod helium;
 mod matrix;
 mod portable;
+#[cfg_attr(
+    all(target_arch = "arm", target_abi = "eabihf"),
+    allow(
+        unused_macros,
+        unused_imports,
+        reason = "there is one kernel, and it has a shell of its own"
+    )
+)]
 mod shell;
+#[cfg_attr(
+    all(target_arch = "arm", target_abi = "eabihf"),
+    allow(dead_code, reason = "the product is written in assembly there")
+)]
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub(crate) use matrix::{Columns, Matrix, MatrixMut, Start};
 
+#[cfg(not(all(target_arch = "arm", target_abi = "eabihf")))]
 use shell::stamp;
 
 /// The instructions that a call runs on.
@@ -32,6 +53,8 @@ enum Kind {
     Portable,
     #[cfg(target_arch = "aarch64")]
     Neon,
+    #[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
+    Helium,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
@@ -58,7 +81,12 @@ impl Isa {
         }
         #[cfg(target_arch = "aarch64")]
         return Self(Kind::Neon);
-        #[cfg(not(target_arch = "aarch64"))]
+        #[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
+        return Self(Kind::Helium);
+        #[cfg(not(any(
+            target_arch = "aarch64",
+            all(target_arch = "arm", target_abi = "eabihf", feature = "helium")
+        )))]
         Self::PORTABLE
     }
 
@@ -68,6 +96,8 @@ impl Isa {
             Some(Self::PORTABLE),
             #[cfg(target_arch = "aarch64")]
             Some(Self(Kind::Neon)),
+            #[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
+            Some(Self(Kind::Helium)),
             #[cfg(target_arch = "x86_64")]
             x86::features().avx2_fma.then_some(Self(Kind::Avx2)),
             #[cfg(target_arch = "x86_64")]
@@ -76,13 +106,15 @@ impl Isa {
         all.into_iter().flatten()
     }
 
-    /// The name: `portable`, `neon`, `avx2`, `avx512`.
+    /// The name: `portable`, `helium`, `neon`, `avx2`, `avx512`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self.0 {
             Kind::Portable => "portable",
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => "neon",
+            #[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
+            Kind::Helium => "helium",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
@@ -98,6 +130,8 @@ impl Isa {
             Kind::Portable => false,
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => true,
+            #[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
+            Kind::Helium => true,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 | Kind::Avx512 => true,
         }
@@ -110,6 +144,8 @@ impl Isa {
             Kind::Portable => task.run::<PortableKernel>(),
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => task.run::<NeonKernel>(),
+            #[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
+            Kind::Helium => task.run::<helium::HeliumKernel>(),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => task.run::<Avx2Kernel>(),
             #[cfg(target_arch = "x86_64")]
@@ -162,9 +198,14 @@ pub(crate) trait Kernel {
     fn scale_rows(rows: &mut MatrixMut<'_>, factors: &[f32]);
 }
 
+#[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+use cortex_m::CortexMKernel as PortableKernel;
+
+#[cfg(not(all(target_arch = "arm", target_abi = "eabihf")))]
 stamp!(PortableKernel, portable::Portable, rows 4, vectors PORTABLE_VECTORS, tall 4, wide false, pack 0);
 
 /// On Arm's 32 single registers a tile of 4 × 4 fits, on 16 registers of four lanes 4 × 8.
+#[cfg(not(all(target_arch = "arm", target_abi = "eabihf")))]
 const PORTABLE_VECTORS: usize = if cfg!(target_arch = "arm") { 1 } else { 2 };
 
 #[cfg(target_arch = "aarch64")]
