@@ -461,6 +461,8 @@ impl Run {
         // Hundreds of answers without an FPU would take minutes.
         if board.has_floats() {
             give_utterances(program, &folder)?;
+        } else {
+            let _ = fs::remove_file(folder.join("utterances.bin"));
         }
         let counts = folder.join("counts.txt");
         let _ = fs::remove_file(&counts);
