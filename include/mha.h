@@ -72,7 +72,8 @@
 
    THREADS AND INTERRUPTS: a function touches what it is given, and nothing else. Calls may run at
    the same time, in interrupts too, if what they write is not shared. Each uses the floating-point
-   registers, where there are any. mha_forward_rows splits one call over threads or cores.
+   registers, where there are any. mha_forward_rows shares one call among threads or cores, and
+   mha_split_row cuts its rows into parts of equal cost.
 
    NUMBERS: with MHA_ISA_PORTABLE the bits of y are the same on every machine, for any scratch, any
    split into rows, with and without scores. Bare metal is always portable. Desktops use fused
@@ -142,15 +143,17 @@
 
 /* The formula of the library's plan. A test compares the two over a grid of shapes. */
 #if MHA_BARE_METAL
-#define MHA_PLAN_QUERIES_ 4
-#define MHA_PLAN_ROWS_ 4
-#define MHA_PLAN_KEYS_ 16
+#define MHA_PLAN_QUERIES_ 8
+#define MHA_PLAN_ROWS_ 8
+#define MHA_PLAN_KEYS_ 64
+#define MHA_PLAN_STEP_KEYS_ 64
 #define MHA_PLAN_FEATURES_ 64
 #define MHA_PLAN_GATHER_ 0
 #else
 #define MHA_PLAN_QUERIES_ 96
 #define MHA_PLAN_ROWS_ 48
 #define MHA_PLAN_KEYS_ 128
+#define MHA_PLAN_STEP_KEYS_ 256
 #define MHA_PLAN_FEATURES_ 128
 #define MHA_PLAN_GATHER_ 1
 #endif
@@ -182,6 +185,7 @@
     ((queries) * (MHA_HEAD_(qk, heads) + MHA_HEAD_(v, heads)))
 #define MHA_SHARED_(qk, v, heads, kv_heads, queries) \
     (MHA_SIZE_(heads) / MHA_SIZE_(kv_heads) * MHA_QUERIES_(qk, v, heads, queries))
+#define MHA_KEYS_(q_len) ((q_len) == 1 ? MHA_PLAN_STEP_KEYS_ : MHA_PLAN_KEYS_)
 #define MHA_TILE_(rows, keys) ((rows) * MHA_SIZE_((keys) + MHA_PLAN_BLOCK_ + 2))
 
 /// Floats of scratch for full speed on `mha_forward` of one sequence, a constant expression:
@@ -206,7 +210,7 @@
           (MHA_PLAN_GATHER_ && (kv_len) > 0 ? MHA_SIZE_(kv_heads) \
                                             : MHA_GROUP_(qk, v, heads, kv_heads, kv_len)) * \
               MHA_HEAD_(v, heads)) + \
-     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_PLAN_KEYS_))
+     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_KEYS_(q_len)))
 
 /// The least floats of scratch for `mha_forward`, a constant expression: `mha_min_scratch_len` for a
 /// layer with one width `n`.
@@ -226,7 +230,7 @@
 #define MHA_CACHED_SCRATCH_LEN(qk, v, heads, kv_heads, q_len) \
     (MHA_GROUP_(qk, v, heads, kv_heads, 0) * \
          MHA_SHARED_(qk, v, heads, kv_heads, MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_QUERIES_)) + \
-     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_PLAN_KEYS_))
+     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_KEYS_(q_len)))
 
 /// The least floats of scratch for `mha_attend`, a constant expression:
 /// `mha_min_cached_scratch_len`.
@@ -245,7 +249,7 @@
 /// `mha_attention_scratch_len`.
 #define MHA_ATTENTION_SCRATCH_LEN(qk, v, heads, q_len) \
     (MHA_QUERIES_(qk, v, heads, MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_QUERIES_)) + \
-     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_PLAN_KEYS_))
+     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_KEYS_(q_len)))
 
 /// The least floats of scratch for `mha_dot_product_attention`, a constant expression:
 /// `mha_attention_min_scratch_len`.
@@ -1521,6 +1525,27 @@ size_t mha_weights_len(const struct mha_config *config);
 ///
 /// @return the length; SIZE_MAX where there is none (it overflows, or config is NULL or misaligned).
 size_t mha_biases_len(const struct mha_config *config);
+
+/// Where a part of a call's rows begins, if threads or cores share them: part i of `parts` has the rows
+/// from `mha_split_row(…, i, parts)` up to, not including, `mha_split_row(…, i + 1, parts)`, for
+/// `mha_forward_rows`. The parts cost about the same, causal rule and the keys that each of them projects
+/// included; there are empty ones where there are more parts than rows.
+///
+/// @param config read during the call only.
+/// @param shape that of the whole call.
+/// @param causal the rule of the call, or NULL; read during the call only.
+/// @param part which part, from 0; `parts` gives the end of the last one.
+/// @param parts how many there are.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the row; SIZE_MAX where there is none (a pointer is NULL, if it may not be, or misaligned, or
+/// the causal rule is not a valid one).
+size_t mha_split_row(const struct mha_config *config,
+                     struct mha_shape shape,
+                     const struct mha_causal *causal,
+                     size_t part,
+                     size_t parts);
 
 /// Floats of scratch for full speed on `mha_dot_product_attention`. `MHA_ATTENTION_SCRATCH_LEN` is
 /// the same as a constant expression.

@@ -686,6 +686,21 @@ public:
                                 scratch.data(), scratch.size());
     }
 
+    /// The same with options: `mha_forward_rows_with`.
+    status forward_rows(shape s, std::size_t start, std::size_t end, const inputs &in,
+                        const options &with, const outputs &out, span<float> scratch) const noexcept
+    {
+        return mha_forward_rows_with(&l_, s, start, end, &in.get(), &with.get(), &out.get(),
+                                     scratch.data(), scratch.size());
+    }
+
+    /// Where part `part` of `parts` of a call's rows begins, if threads share them: `mha_split_row`.
+    [[nodiscard]] std::size_t split_row(shape s, const inputs &in, std::size_t part,
+                                        std::size_t parts) const noexcept
+    {
+        return mha_split_row(&l_.config, s, &in.get().causal, part, parts);
+    }
+
     /// As C has it.
     [[nodiscard]] constexpr const mha_layer &get() const noexcept { return l_; }
 
@@ -795,6 +810,16 @@ inline status dot_product_attention_scores(const attention &a, isa i, shape s,
     return mha_dot_product_attention_scores(&a.get(), static_cast<std::int32_t>(i), s,
                                             &in.get(), scores.data(), scores.size(),
                                             scratch.data(), scratch.size());
+}
+
+/// The same with options: `mha_dot_product_attention_scores_with`.
+inline status dot_product_attention_scores(const attention &a, isa i, shape s, const inputs &in,
+                                           const options &with, span<float> scores,
+                                           span<float> scratch) noexcept
+{
+    return mha_dot_product_attention_scores_with(&a.get(), static_cast<std::int32_t>(i), s,
+                                                 &in.get(), &with.get(), scores.data(),
+                                                 scores.size(), scratch.data(), scratch.size());
 }
 
 /// The instructions that `isa::fastest` stands for on this machine.

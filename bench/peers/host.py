@@ -1,4 +1,4 @@
-"""Times ONNX Runtime, OpenVINO and numpy on the layers of the benchmark: README.md has the words."""
+"""Times ONNX Runtime, OpenVINO, JAX and numpy on the layers of the benchmark: README.md has the words."""
 
 import json
 import os
@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 THREADS = int(os.environ.get("MHA_BENCH_THREADS", "1"))
+if THREADS == 1:
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 class Case:
@@ -137,6 +139,43 @@ def openvino(case):
     return "OpenVINO", ov.__version__.split("-")[0], "graph", request.infer, result
 
 
+def by_jax(case):
+    # XLA has as many threads as there are processors where it starts, and runs a call in the thread that
+    # makes it if nothing is asynchronous.
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(processors)[:THREADS])
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    jax.devices("cpu")
+    os.sched_setaffinity(0, processors)
+    # Constants of the program, so that they can be prepared while it is compiled.
+    wq, wk, wv, wo = case.wq * np.float32(case.scale), case.wk, case.wv, case.wo
+    sizes = case.batch, -1, case.heads
+
+    @jax.jit
+    def forward(q, k, v, past_k=None, past_v=None):
+        q = (q @ wq).reshape(*sizes, case.qk // case.heads).transpose(0, 2, 1, 3)
+        k = (k @ wk).reshape(*sizes, case.qk // case.heads).transpose(0, 2, 3, 1)
+        v = (v @ wv).reshape(*sizes, case.v // case.heads).transpose(0, 2, 1, 3)
+        logits = jnp.concatenate([q @ past_k, q @ k], -1) if case.past else q @ k
+        scores = jax.nn.softmax(logits, axis=-1)
+        mixed = scores[..., case.past :] @ v
+        if case.past:
+            mixed += scores[..., : case.past] @ past_v
+        y = mixed.transpose(0, 2, 1, 3).reshape(case.batch, case.q_len, case.v) @ wo
+        return (y, scores) if case.scores else (y,)
+
+    inputs = {name: jax.device_put(value) for name, value in case.inputs().items()}
+
+    def call():
+        return jax.block_until_ready(forward(**inputs))
+
+    return "JAX", jax.__version__, "jit", call, lambda: [np.asarray(output) for output in call()]
+
+
 def by_numpy(case):
     wq = case.wq * np.float32(case.scale)
     sizes = case.batch, -1, case.heads
@@ -161,7 +200,8 @@ def by_numpy(case):
 
 def load(case):
     contenders, refused = [], []
-    for make, library in [(onnx_runtime, "ONNX Runtime"), (openvino, "OpenVINO"), (by_numpy, "numpy")]:
+    makers = [(onnx_runtime, "ONNX Runtime"), (openvino, "OpenVINO"), (by_jax, "JAX"), (by_numpy, "numpy")]
+    for make, library in makers:
         try:
             contenders.append(make(case))
         except Exception as error:  # a library that is not there, or that cannot

@@ -1,7 +1,8 @@
 //! Keys and values that outlive a call: a cache over the caller's two slices.
 //!
-//! Keys lie in blocks of sixteen positions, `[batch, capacity / 16, key features, 16]`, values
-//! position by position, `[batch, capacity, value features]`. A cache is linear, and full when it is
+//! What a head attends to lies side by side: keys in blocks of sixteen positions,
+//! `[batch, kv_heads, capacity / 16, qk / heads, 16]`, values position by position,
+//! `[batch, kv_heads, capacity, v / heads]`. A cache is linear, and full when it is
 //! full, or a ring that overwrites its oldest positions, except for the first few if they are pinned.
 //! Positions are absolute in both, so windows, ALiBi and rotation stay right however often a ring has
 //! gone round.
@@ -217,29 +218,30 @@ impl<'c> Cache<'c> {
     pub fn append<R: Rules>(&mut self, k: &[f32], v: &[f32], rules: R) -> Result<(), Error> {
         let Frame { config, attention, .. } = self.frame;
         let (features, width) = (attention.key_features(), attention.value_features());
-        let (batches, heads, d) = (config.batch, attention.kv_heads, attention.head_qk());
+        let (batches, heads) = (config.batch, attention.kv_heads);
+        let (d, d_v) = (attention.head_qk(), attention.head_v());
         let n = positions(k.len(), batches, features)?;
         exact(Argument::V, v.len(), (batches * n).saturating_mul(width))?;
         check_keys(rules, &attention, batches, n)?;
         check_key_angles(rules, d, self.len(), n)?;
         let first = self.grow(n)?;
         let mut store = self.store_mut();
-        for row in 0..batches * n {
+        for (row, head) in (0..batches * n).flat_map(|row| (0..heads).map(move |head| (row, head)))
+        {
             let place = store.place(row, n, first, batches * n);
-            let at = store.key_at(place, 0);
-            let from = k.get(row * features..(row + 1) * features).unwrap_or(&[]);
+            let at = store.key_at(place, head, 0);
+            let from = row * features + head * d;
+            let from = k.get(from..from + d).unwrap_or(&[]);
             let to = store.keys.get_mut(at..).unwrap_or_default();
             to.iter_mut().step_by(BLOCK).zip(from).for_each(|(to, from)| *to = *from);
             if let Some(options) = rules.options().filter(|options| transforms(options)) {
                 let position = key_position(options, first, row % n.max(1));
-                for head in 0..heads {
-                    let at = head * d * BLOCK;
-                    let mut key = Features { data: to, at, stride: BLOCK, count: d };
-                    transform(options, Side::Key, position, &mut key);
-                }
+                let mut key = Features { data: to, at: 0, stride: BLOCK, count: d };
+                transform(options, Side::Key, position, &mut key);
             }
-            let from = v.get(row * width..(row + 1) * width).unwrap_or(&[]);
-            store.values(place).iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+            let from = row * width + head * d_v;
+            let from = v.get(from..from + d_v).unwrap_or(&[]);
+            store.values(place, head).iter_mut().zip(from).for_each(|(to, from)| *to = *from);
         }
         Ok(())
     }
@@ -271,10 +273,12 @@ impl<'c> Cache<'c> {
     pub(crate) fn store_mut(&mut self) -> StoreMut<'_> {
         let Self { frame, keys, values } = self;
         StoreMut {
-            key_features: frame.attention.key_features(),
-            value_features: frame.attention.value_features(),
-            keys_len: frame.part(keys.len(), 0).end,
-            values_len: frame.part(values.len(), 0).end,
+            heads: frame.attention.kv_heads,
+            together: 1,
+            key_features: frame.attention.head_qk(),
+            value_features: frame.attention.head_v(),
+            keys_len: frame.keys_of_head(),
+            values_len: frame.values_of_head(),
             turn: frame.turn(),
             keys,
             values,

@@ -238,13 +238,15 @@ impl<R: Rules> Task for DotProduct<'_, R> {
                         let at = ((batch * q_len) + first + row) * qk + head * d;
                         let from = inputs.q.get(at..at + d).unwrap_or(&[]);
                         let to = parts.queries.get_mut(row * d..(row + 1) * d).unwrap_or_default();
-                        to.iter_mut().zip(from).for_each(|(to, q)| *to = *q);
                         if let Some(options) = transformed {
+                            to.iter_mut().zip(from).for_each(|(to, q)| *to = *q);
                             let position = see.rotary_position(options, row);
                             let mut q = Features { data: to, at: 0, stride: 1, count: d };
                             transform(options, Side::Query, position, &mut q);
+                            to.iter_mut().for_each(|q| *q *= scale);
+                        } else {
+                            to.iter_mut().zip(from).for_each(|(to, q)| *to = *q * scale);
                         }
-                        to.iter_mut().for_each(|q| *q *= scale);
                     }
                     let tile = Matrix { data: parts.queries, rows, columns: d, row_stride: d };
                     let at = (batch * q_len + first) * v + head * d_v;

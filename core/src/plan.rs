@@ -11,13 +11,17 @@ use crate::softmax::BLOCK;
 
 /// Queries that are projected together where scratch is plentiful. Bare-metal targets, whose tiles
 /// are small, run at full speed with a few.
-pub(crate) const QUERIES: usize = if cfg!(target_os = "none") { 4 } else { 96 };
+pub(crate) const QUERIES: usize = if cfg!(target_os = "none") { 8 } else { 96 };
 
 /// Rows of a tile of logits where scratch is plentiful.
-pub(crate) const ROWS: usize = if cfg!(target_os = "none") { 4 } else { 48 };
+pub(crate) const ROWS: usize = if cfg!(target_os = "none") { 8 } else { 48 };
 
 /// Keys of a tile of logits where scratch is plentiful; a multiple of the block.
-pub(crate) const KEYS: usize = if cfg!(target_os = "none") { 16 } else { 128 };
+pub(crate) const KEYS: usize = if cfg!(target_os = "none") { 64 } else { 128 };
+
+/// The same for one query a sequence, which reads keys and values but once: the fewer turns between
+/// them the better for memory.
+const STEP_KEYS: usize = if cfg!(target_os = "none") { 64 } else { 256 };
 
 /// Features that a group of heads should have together, so that a product fills its registers and
 /// the output is not gone over too often.
@@ -143,7 +147,7 @@ impl Plan {
             gathered: if GATHER && sizes.kept > 0 { sizes.kv_heads } else { group },
             queries: if queries < QUERIES { queries } else { QUERIES },
             rows: if sizes.q_len < ROWS { sizes.q_len } else { ROWS },
-            keys: KEYS,
+            keys: if sizes.q_len == 1 { STEP_KEYS } else { KEYS },
         }
     }
 
@@ -169,7 +173,7 @@ impl Plan {
         let queries = if best.queries < sizes.q_len { best.queries } else { sizes.q_len };
         let one = Self { sequences: 1, queries, ..best };
         let apart = Self { gathered: one.group, ..one };
-        for plan in [best, one, apart] {
+        for plan in [best, one, apart, Self { keys: KEYS, ..apart }] {
             if plan.len(sizes) <= available {
                 return Ok(plan);
             }

@@ -38,27 +38,28 @@ impl Config {
     }
 }
 
-/// What rows cost, in multiply-adds. Sizes that no call could have saturate.
+/// What rows cost, in multiply-adds. As doubles: they count exactly whatever a call can cost, their
+/// squares stay finite for any sizes, and small machines divide them without 128-bit arithmetic.
 struct Costs<'a> {
     shape: Shape,
     causal: Option<Causal<'a>>,
     /// Projecting the keys and values of a sequence.
-    keys: i128,
+    keys: f64,
     /// What a row costs whatever it sees.
-    row: i128,
+    row: f64,
     /// Each key that it sees.
-    key: i128,
+    key: f64,
 }
 
 impl<'a> Costs<'a> {
     fn new(config: &Config, shape: Shape, causal: Option<Causal<'a>>) -> Self {
         let (dims, attention) = (&config.dims, &config.attention);
-        let product = |a: usize, b: usize| (a as i128).saturating_mul(b as i128);
+        let product = |a: usize, b: usize| a as f64 * b as f64;
         let position = product(dims.k_in, attention.key_features())
-            .saturating_add(product(dims.v_in, attention.value_features()));
-        let keys = position.saturating_mul(shape.kv_len as i128);
-        let row = product(dims.q_in, dims.qk).saturating_add(product(dims.v, dims.out));
-        let key = (dims.qk as i128).saturating_add(dims.v as i128);
+            + product(dims.v_in, attention.value_features());
+        let keys = position * shape.kv_len as f64;
+        let row = product(dims.q_in, dims.qk) + product(dims.v, dims.out);
+        let key = dims.qk as f64 + dims.v as f64;
         Self { shape, causal, keys, row, key }
     }
 
@@ -68,10 +69,7 @@ impl<'a> Costs<'a> {
         if part >= parts {
             return rows;
         }
-        let (part, parts) = (part as i128, (parts as i128).max(1));
-        let total = self.before(rows);
-        let wanted = (total / parts).saturating_mul(part)
-            + (total % parts).saturating_mul(part).checked_div(parts).unwrap_or(0);
+        let wanted = self.before(rows) * (part as f64 / parts as f64);
         // 1. The first row that has as much before it.
         let (mut low, mut high) = (0, rows);
         while low < high {
@@ -99,8 +97,7 @@ impl<'a> Costs<'a> {
         // 2. Cut here, the smaller side bears all of the keys' projection though only its share was
         //    counted; at the edge, one part is longer by the smaller side.
         let (small, large) = (left.min(right), left.max(right));
-        let uneven = small.saturating_mul(left.saturating_add(right));
-        if uneven > self.keys.saturating_mul(large) {
+        if small * (left + right) > self.keys * large {
             row
         } else if left <= right {
             lower
@@ -110,42 +107,42 @@ impl<'a> Costs<'a> {
     }
 
     /// The cost of all rows before this one. Each bears a share of its sequence's keys and values.
-    fn before(&self, row: usize) -> i128 {
+    fn before(&self, row: usize) -> f64 {
         let q_len = self.shape.q_len;
         let (Some(sequence), Some(inside)) = (row.checked_div(q_len), row.checked_rem(q_len))
         else {
-            return 0;
+            return 0.0;
         };
         let whole = match self.causal {
-            Some(Causal::PerSequence(_)) => (0..sequence).fold(0i128, |sum, batch| {
-                sum.saturating_add(self.rows(batch, q_len)).saturating_add(self.keys)
-            }),
-            _ => self.rows(0, q_len).saturating_add(self.keys).saturating_mul(sequence as i128),
+            Some(Causal::PerSequence(_)) => {
+                (0..sequence).map(|batch| self.rows(batch, q_len) + self.keys).sum()
+            }
+            _ => (self.rows(0, q_len) + self.keys) * sequence as f64,
         };
-        let part = self.rows(sequence, inside);
-        let share = self.keys.saturating_mul(part).checked_div(self.rows(sequence, q_len));
-        whole.saturating_add(part).saturating_add(share.unwrap_or(0))
+        let (part, all) = (self.rows(sequence, inside), self.rows(sequence, q_len));
+        let share = if all > 0.0 { self.keys * part / all } else { 0.0 };
+        whole + part + share
     }
 
     /// The cost of the first `rows` of a sequence, without its keys and values.
-    fn rows(&self, batch: usize, rows: usize) -> i128 {
+    fn rows(&self, batch: usize, rows: usize) -> f64 {
         let kv_len = self.shape.kv_len;
         let seen = match self.causal {
-            None => (rows as i128).saturating_mul(kv_len as i128),
+            None => rows as f64 * kv_len as f64,
             Some(causal) => visible(rows, kv_len, causal.offset(batch, 0)),
         };
-        seen.saturating_mul(self.key).saturating_add((rows as i128).saturating_mul(self.row))
+        seen * self.key + rows as f64 * self.row
     }
 }
 
 /// The keys that the first `rows` queries of a sequence see together under the causal rule.
-fn visible(rows: usize, kv_len: usize, offset: isize) -> i128 {
-    let (rows, kv_len, first) = (rows as i128, kv_len as i128, offset as i128 + 1);
+fn visible(rows: usize, kv_len: usize, offset: isize) -> f64 {
+    let (rows, kv_len, first) = (rows as f64, kv_len as f64, offset as f64 + 1.0);
     // Row i sees i + first keys, from the row on that sees one to the row that sees all.
-    let start = (1 - first).clamp(0, rows);
-    let end = (kv_len - first).clamp(start, rows);
-    let growing = (end - start).saturating_mul(2 * first + start + end - 1) / 2;
-    growing.saturating_add((rows - end).saturating_mul(kv_len))
+    let start = (1.0 - first).max(0.0).min(rows);
+    let end = (kv_len - first).max(start).min(rows);
+    let growing = (end - start) * (2.0 * first + start + end - 1.0) / 2.0;
+    growing + (rows - end) * kv_len
 }
 
 #[cfg(test)]

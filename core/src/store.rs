@@ -1,5 +1,8 @@
-//! Where projected keys and values lie: in blocks of sixteen positions, in scratch or in a cache, in
-//! one run or going round.
+//! Where projected keys and values lie: in scratch or in a cache, in one run or going round.
+//!
+//! Heads lie in parts: in scratch those of a group together, so that they are computed together; in a
+//! cache each by itself, so that what a head attends to lies side by side. Keys lie in blocks of
+//! sixteen positions, values position by position.
 
 use crate::kernel::Columns;
 use crate::softmax::BLOCK;
@@ -38,15 +41,20 @@ impl Turn {
 
 /// Keys and values of some sequences, to be filled.
 pub(crate) struct StoreMut<'a> {
-    /// `[sequences, positions / 16, key_features, 16]`.
+    /// `[sequences, parts, positions / 16, key_features, 16]`.
     pub(crate) keys: &'a mut [f32],
-    /// `[sequences, positions, value_features]`.
+    /// `[sequences, parts, positions, value_features]`.
     pub(crate) values: &'a mut [f32],
+    /// Key/value heads of a sequence.
+    pub(crate) heads: usize,
+    /// Those of a part.
+    pub(crate) together: usize,
+    /// Features of a part.
     pub(crate) key_features: usize,
     pub(crate) value_features: usize,
-    /// Floats of a sequence's keys.
+    /// Floats of a part's keys.
     pub(crate) keys_len: usize,
-    /// Floats of a sequence's values.
+    /// Floats of a part's values.
     pub(crate) values_len: usize,
     pub(crate) turn: Turn,
 }
@@ -65,33 +73,52 @@ impl StoreMut<'_> {
     pub(crate) fn place(&self, i: usize, n: usize, first: usize, rows: usize) -> Place {
         let (sequence, index) = (i / n.max(1), i % n.max(1));
         let slot = self.turn.slot(first + index);
-        let dense = slot == index && self.values_len == n * self.value_features;
+        let alone = self.together == self.heads;
+        let dense = alone && slot == index && self.values_len == n * self.value_features;
         let left = if dense { rows - i } else { n - index };
         Place { sequence, slot, run: left.min(self.turn.run(first + index)) }
     }
 
-    /// The values from a place on.
-    pub(crate) fn values(&mut self, place: Place) -> &mut [f32] {
-        let at = place.sequence * self.values_len + place.slot * self.value_features;
+    /// Which part of all a sequence's part is.
+    fn part(&self, sequence: usize, part: usize) -> usize {
+        sequence * (self.heads / self.together.max(1)) + part
+    }
+
+    /// Where a part's values for a place lie.
+    pub(crate) fn value_at(&self, place: Place, part: usize) -> usize {
+        self.part(place.sequence, part) * self.values_len + place.slot * self.value_features
+    }
+
+    /// A part's values from a place on.
+    pub(crate) fn values(&mut self, place: Place, part: usize) -> &mut [f32] {
+        let at = self.value_at(place, part);
         self.values.get_mut(at..).unwrap_or_default()
     }
 
-    /// Where feature `feature` of a place's key lies; the next feature lies sixteen floats on.
-    pub(crate) fn key_at(&self, place: Place, feature: usize) -> usize {
+    /// Where a feature of a part's key for a place lies; the next feature lies sixteen floats on.
+    pub(crate) fn key_at(&self, place: Place, part: usize, feature: usize) -> usize {
         let (block, inside) = (place.slot / BLOCK, place.slot % BLOCK);
-        place.sequence * self.keys_len + (block * self.key_features + feature) * BLOCK + inside
+        let part = self.part(place.sequence, part) * self.keys_len;
+        part + (block * self.key_features + feature) * BLOCK + inside
     }
 }
 
 /// Keys and values of one sequence: some or all of its heads.
 #[derive(Clone, Copy)]
 pub(crate) struct Store<'a> {
-    /// `[positions / 16, key_features, 16]`.
+    /// `[parts, positions / 16, key_features, 16]`.
     pub(crate) keys: &'a [f32],
-    /// `[positions, value_features]`.
+    /// `[parts, positions, value_features]`.
     pub(crate) values: &'a [f32],
+    /// Key/value heads of a part.
+    pub(crate) together: usize,
+    /// Features of a part.
     pub(crate) key_features: usize,
     pub(crate) value_features: usize,
+    /// Floats of a part's keys.
+    pub(crate) keys_len: usize,
+    /// Floats of a part's values.
+    pub(crate) values_len: usize,
     /// The key/value head that comes first.
     pub(crate) first_head: usize,
     pub(crate) turn: Turn,
@@ -102,8 +129,10 @@ impl<'a> Store<'a> {
     /// One key/value head.
     pub(crate) fn head(&self, kv_head: usize, d: usize, d_v: usize) -> Head<'a> {
         let head = kv_head - self.first_head;
-        let keys = self.keys.get(head * d * BLOCK..).unwrap_or(&[]);
-        let values = self.values.get(head * d_v..).unwrap_or(&[]);
+        let together = self.together.max(1);
+        let (part, inside) = (head / together, head % together);
+        let keys = self.keys.get(part * self.keys_len + inside * d * BLOCK..).unwrap_or(&[]);
+        let values = self.values.get(part * self.values_len + inside * d_v..).unwrap_or(&[]);
         Head {
             keys: Columns {
                 data: keys,

@@ -8,6 +8,7 @@ use crate::cache::{CacheConfig, CacheState};
 use crate::dims::{Attention, MAX_ELEMENTS};
 use crate::error::{Argument, Error};
 use crate::plan::exact;
+use crate::softmax::BLOCK;
 use crate::store::{Store, Turn};
 
 /// What a cache is but for its slices.
@@ -82,6 +83,16 @@ impl Frame {
         }
     }
 
+    /// Floats of one head's keys.
+    pub(crate) const fn keys_of_head(&self) -> usize {
+        self.config.capacity.div_ceil(BLOCK) * BLOCK * self.attention.head_qk()
+    }
+
+    /// Floats of one head's values.
+    pub(crate) const fn values_of_head(&self) -> usize {
+        self.config.capacity * self.attention.head_v()
+    }
+
     /// Where one sequence's part of a slice of this length lies.
     pub(crate) fn part(&self, len: usize, batch: usize) -> Range<usize> {
         let each = len.checked_div(self.config.batch).unwrap_or(0);
@@ -152,11 +163,15 @@ impl<'c> CacheView<'c> {
     /// One sequence's keys and values.
     pub(crate) fn store(&self, batch: usize) -> Store<'c> {
         let Self { frame, keys, values } = *self;
+        let attention = &frame.attention;
         Store {
             keys: keys.get(frame.part(keys.len(), batch)).unwrap_or(&[]),
             values: values.get(frame.part(values.len(), batch)).unwrap_or(&[]),
-            key_features: frame.attention.key_features(),
-            value_features: frame.attention.value_features(),
+            together: 1,
+            key_features: attention.head_qk(),
+            value_features: attention.head_v(),
+            keys_len: frame.keys_of_head(),
+            values_len: frame.values_of_head(),
             first_head: 0,
             turn: frame.turn(),
             kv_len: frame.state.len,

@@ -61,6 +61,8 @@ impl<R: Rules> Task for Forward<'_, R> {
                 let mut store = StoreMut {
                     keys: parts.keys,
                     values: parts.values,
+                    heads: width(&group),
+                    together: width(&group),
                     key_features,
                     value_features,
                     keys_len,
@@ -86,8 +88,11 @@ impl<R: Rules> Task for Forward<'_, R> {
                     Store {
                         keys: parts.keys.get(keys..keys + keys_len).unwrap_or(&[]),
                         values: parts.values.get(values..values + values_len).unwrap_or(&[]),
+                        together: width(&group),
                         key_features,
                         value_features,
+                        keys_len,
+                        values_len,
                         first_head: group.start,
                         turn: Turn::NONE,
                         kv_len,
@@ -178,45 +183,63 @@ impl New<'_> {
         store: &mut StoreMut<'_>,
     ) {
         let Config { dims, attention, weight_order: order } = *config;
-        let (keys, values) =
-            (features(heads, attention.head_qk()), features(heads, attention.head_v()));
         let (outputs, v_outputs) = (attention.key_features(), attention.value_features());
         let wk = Weight { data: weights.wk, inputs: dims.k_in, outputs, order };
         let wv = Weight { data: weights.wv, inputs: dims.v_in, outputs: v_outputs, order };
         let rows_in_all = self.k.len() / dims.k_in.max(1);
-        let mut row = 0;
-        while row < rows_in_all {
-            let place = store.place(row, self.n, self.first, rows_in_all);
-            let run = place.run;
-            let stride = store.value_features;
-            // Keys are wanted with positions side by side. They are computed position by position
-            // where the values are to lie, and turned from there into their blocks, as many features
-            // at a time as there is room for.
-            let k = row_major(rows(self.k, row, run, dims.k_in), run, dims.k_in);
-            let mut done = 0;
-            while done < width(&keys) {
-                let chunk = keys.start + done..keys.end.min(keys.start + done + stride.max(1));
-                let bias = weights.bk.and_then(|bias| bias.get(chunk.clone()));
+        let (block, v_block) = (store.key_features, store.value_features);
+        // Keys are wanted with positions side by side. They are computed position by position where
+        // the values are to lie, and turned from there into their blocks: all parts together where
+        // there is room, otherwise part by part, as many features at a time as fit.
+        let all = width(heads) / store.together.max(1);
+        let at_once = if block <= v_block { all } else { 1 };
+        for parts in groups(all, at_once) {
+            let first = heads.start + parts.start * store.together;
+            let of_parts = first..first + width(&parts) * store.together;
+            let (keys, values) =
+                (features(&of_parts, attention.head_qk()), features(&of_parts, attention.head_v()));
+            let mut row = 0;
+            while row < rows_in_all {
+                let place = store.place(row, self.n, self.first, rows_in_all);
+                let run = place.run;
+                let apart = store.values_len;
+                let k = row_major(rows(self.k, row, run, dims.k_in), run, dims.k_in);
+                let mut done = 0;
+                while done < width(&keys) {
+                    let fits = v_block.max(1).saturating_mul(width(&parts));
+                    let chunk = keys.start + done..keys.end.min(keys.start + done + fits);
+                    let bias = weights.bk.and_then(|bias| bias.get(chunk.clone()));
+                    let start = bias.map_or(Start::Zero, Start::Columns);
+                    let to = store.values(place, parts.start);
+                    let mut c = MatrixMut::new(to, run, width(&chunk), v_block);
+                    if width(&parts) > 1 {
+                        c = c.in_blocks(block, apart);
+                    }
+                    K::product(k, wk.columns(&chunk), &mut c, start, None);
+                    let of_part = done..(done + width(&chunk)).min(block);
+                    for part in parts.clone() {
+                        turn_into_blocks::<K>(self, row, run, part, of_part.clone(), store);
+                    }
+                    done += width(&chunk);
+                }
+                let v = row_major(rows(self.v, row, run, dims.v_in), run, dims.v_in);
+                let bias = weights.bv.and_then(|bias| bias.get(values.clone()));
                 let start = bias.map_or(Start::Zero, Start::Columns);
-                let mut c = MatrixMut::new(store.values(place), run, width(&chunk), stride);
-                K::product(k, wk.columns(&chunk), &mut c, start, None);
-                turn_into_blocks::<K>(self, row, run, done..done + width(&chunk), store);
-                done += width(&chunk);
+                let to = store.values(place, parts.start);
+                let c = MatrixMut::new(to, run, width(&values), v_block);
+                let mut c = c.in_blocks(v_block, apart);
+                K::product(v, wv.columns(&values), &mut c, start, None);
+                row += run;
             }
-            let v = row_major(rows(self.v, row, run, dims.v_in), run, dims.v_in);
-            let bias = weights.bv.and_then(|bias| bias.get(values.clone()));
-            let start = bias.map_or(Start::Zero, Start::Columns);
-            let mut c = MatrixMut::new(store.values(place), run, width(&values), stride);
-            K::product(v, wv.columns(&values), &mut c, start, None);
-            row += run;
         }
         let Some(options) = rules.options().filter(|options| transforms(options)) else { return };
         let d = attention.head_qk();
         for row in 0..rows_in_all {
             let place = store.place(row, self.n, self.first, rows_in_all);
             let position = key_position(options, self.first, row % self.n.max(1));
-            for head in 0..heads.len() {
-                let at = store.key_at(place, head * d);
+            for feature in (0..width(heads) * d).step_by(d.max(1)) {
+                let (part, inside) = (feature / block.max(1), feature % block.max(1));
+                let at = store.key_at(place, part, inside);
                 let mut key = Features { data: store.keys, at, stride: BLOCK, count: d };
                 transform(options, Side::Key, position, &mut key);
             }
@@ -229,6 +252,7 @@ fn turn_into_blocks<K: Kernel>(
     new: &New<'_>,
     row: usize,
     run: usize,
+    part: usize,
     features: Range<usize>,
     store: &mut StoreMut<'_>,
 ) {
@@ -238,9 +262,9 @@ fn turn_into_blocks<K: Kernel>(
         // Up to the end of the block, and of the sequence.
         let left = new.n - (row + done) % new.n.max(1);
         let count = place.run.min(left).min(BLOCK - place.slot % BLOCK);
-        let at = store.key_at(place, features.start);
+        let at = store.key_at(place, part, features.start);
         let row_stride = store.value_features;
-        let from = place.sequence * store.values_len + place.slot * row_stride;
+        let from = store.value_at(place, part);
         let from = Matrix {
             data: store.values.get(from..).unwrap_or(&[]),
             rows: count,

@@ -51,15 +51,17 @@
 
 /* The formula of the library's plan. A test compares the two over a grid of shapes. */
 #if MHA_BARE_METAL
-#define MHA_PLAN_QUERIES_ 4
-#define MHA_PLAN_ROWS_ 4
-#define MHA_PLAN_KEYS_ 16
+#define MHA_PLAN_QUERIES_ 8
+#define MHA_PLAN_ROWS_ 8
+#define MHA_PLAN_KEYS_ 64
+#define MHA_PLAN_STEP_KEYS_ 64
 #define MHA_PLAN_FEATURES_ 64
 #define MHA_PLAN_GATHER_ 0
 #else
 #define MHA_PLAN_QUERIES_ 96
 #define MHA_PLAN_ROWS_ 48
 #define MHA_PLAN_KEYS_ 128
+#define MHA_PLAN_STEP_KEYS_ 256
 #define MHA_PLAN_FEATURES_ 128
 #define MHA_PLAN_GATHER_ 1
 #endif
@@ -91,6 +93,7 @@
     ((queries) * (MHA_HEAD_(qk, heads) + MHA_HEAD_(v, heads)))
 #define MHA_SHARED_(qk, v, heads, kv_heads, queries) \
     (MHA_SIZE_(heads) / MHA_SIZE_(kv_heads) * MHA_QUERIES_(qk, v, heads, queries))
+#define MHA_KEYS_(q_len) ((q_len) == 1 ? MHA_PLAN_STEP_KEYS_ : MHA_PLAN_KEYS_)
 #define MHA_TILE_(rows, keys) ((rows) * MHA_SIZE_((keys) + MHA_PLAN_BLOCK_ + 2))
 
 /// Floats of scratch for full speed on `mha_forward` of one sequence, a constant expression:
@@ -115,7 +118,7 @@
           (MHA_PLAN_GATHER_ && (kv_len) > 0 ? MHA_SIZE_(kv_heads) \
                                             : MHA_GROUP_(qk, v, heads, kv_heads, kv_len)) * \
               MHA_HEAD_(v, heads)) + \
-     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_PLAN_KEYS_))
+     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_KEYS_(q_len)))
 
 /// The least floats of scratch for `mha_forward`, a constant expression: `mha_min_scratch_len` for a
 /// layer with one width `n`.
@@ -135,7 +138,7 @@
 #define MHA_CACHED_SCRATCH_LEN(qk, v, heads, kv_heads, q_len) \
     (MHA_GROUP_(qk, v, heads, kv_heads, 0) * \
          MHA_SHARED_(qk, v, heads, kv_heads, MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_QUERIES_)) + \
-     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_PLAN_KEYS_))
+     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_KEYS_(q_len)))
 
 /// The least floats of scratch for `mha_attend`, a constant expression:
 /// `mha_min_cached_scratch_len`.
@@ -154,7 +157,7 @@
 /// `mha_attention_scratch_len`.
 #define MHA_ATTENTION_SCRATCH_LEN(qk, v, heads, q_len) \
     (MHA_QUERIES_(qk, v, heads, MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_QUERIES_)) + \
-     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_PLAN_KEYS_))
+     MHA_TILE_(MHA_MIN_(MHA_SIZE_(q_len), MHA_PLAN_ROWS_), MHA_KEYS_(q_len)))
 
 /// The least floats of scratch for `mha_dot_product_attention`, a constant expression:
 /// `mha_attention_min_scratch_len`.

@@ -72,7 +72,8 @@
 
    THREADS AND INTERRUPTS: a function touches what it is given, and nothing else. Calls may run at
    the same time, in interrupts too, if what they write is not shared. Each uses the floating-point
-   registers, where there are any. mha_forward_rows splits one call over threads or cores.
+   registers, where there are any. mha_forward_rows shares one call among threads or cores, and
+   mha_split_row cuts its rows into parts of equal cost.
 
    NUMBERS: with MHA_ISA_PORTABLE the bits of y are the same on every machine, for any scratch, any
    split into rows, with and without scores. Bare metal is always portable. Desktops use fused

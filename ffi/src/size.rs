@@ -1,9 +1,10 @@
 //! Lengths of buffers, computed by the functions that the calls use. The macros of the header are
 //! the same as constant expressions.
 
+use crate::buffer::Written;
 use crate::cache::mha_cache_config;
 use crate::convert::read;
-use crate::status::mha_argument as A;
+use crate::status::{Fault, mha_argument as A};
 use crate::types::*;
 
 /// Floats of scratch for full speed on a call of a layer. More is no faster; less works, more
@@ -95,6 +96,43 @@ pub unsafe extern "C" fn mha_biases_len(config: *const mha_config) -> usize {
     // SAFETY: a pointer that is not null points to a struct, by this function's contract.
     let config = unsafe { read(config, A::Config) };
     config.map_or(usize::MAX, |config| config.sizes().biases_len())
+}
+
+/// Where a part of a call's rows begins, if threads or cores share them: part i of `parts` has the rows
+/// from `mha_split_row(…, i, parts)` up to, not including, `mha_split_row(…, i + 1, parts)`, for
+/// `mha_forward_rows`. The parts cost about the same, causal rule and the keys that each of them projects
+/// included; there are empty ones where there are more parts than rows.
+///
+/// @param config read during the call only.
+/// @param shape that of the whole call.
+/// @param causal the rule of the call, or NULL; read during the call only.
+/// @param part which part, from 0; `parts` gives the end of the last one.
+/// @param parts how many there are.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the row; SIZE_MAX where there is none (a pointer is NULL, if it may not be, or misaligned, or
+/// the causal rule is not a valid one).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mha_split_row(
+    config: *const mha_config,
+    shape: mha_shape,
+    causal: *const mha_causal,
+    part: usize,
+    parts: usize,
+) -> usize {
+    let split = || {
+        // SAFETY: a pointer that is not null points to a struct, by this function's contract.
+        let config = unsafe { read(config, A::Config)? };
+        let causal = if causal.is_null() {
+            None
+        } else {
+            // SAFETY: as above, and its offsets are as many as it says.
+            unsafe { read(causal, A::Causal)?.get(&Written::NOTHING)? }
+        };
+        Ok::<_, Fault>(config.sizes().split_rows(shape.get(), causal, part, parts).start)
+    };
+    split().unwrap_or(usize::MAX)
 }
 
 /// Floats of scratch for full speed on `mha_dot_product_attention`. `MHA_ATTENTION_SCRATCH_LEN` is

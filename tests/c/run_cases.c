@@ -218,12 +218,12 @@ static mha_cache new_cache(mha_attention attention, size_t batch, size_t capacit
     return cache;
 }
 
-/* A feature of a key of one sequence, as the cache keeps it. */
-static float key_of(const mha_cache *cache, size_t sequence, size_t features, size_t position,
+/* A feature of a key of one head, as the cache keeps it; heads are counted over all sequences. */
+static float key_of(const mha_cache *cache, size_t head, size_t features, size_t position,
                     size_t feature)
 {
     const size_t blocks = (cache->config.capacity + BLOCK - 1) / BLOCK;
-    return cache->keys.data[((sequence * blocks + position / BLOCK) * features + feature) * BLOCK
+    return cache->keys.data[((head * blocks + position / BLOCK) * features + feature) * BLOCK
                             + position % BLOCK];
 }
 
@@ -238,8 +238,8 @@ static void write_present(const mha_cache *cache, size_t kv_heads, size_t d, siz
         for (size_t head = 0; head < kv_heads; ++head)
             for (size_t i = 0; i < positions; ++i) {
                 for (size_t e = 0; e < d; ++e)
-                    keys.data[k++] = key_of(cache, b, kv_heads * d, i, head * d + e);
-                const float *row = cache->values.data + ((b * positions + i) * kv_heads + head) * d_v;
+                    keys.data[k++] = key_of(cache, b * kv_heads + head, d, i, e);
+                const float *row = cache->values.data + ((b * kv_heads + head) * positions + i) * d_v;
                 for (size_t e = 0; e < d_v; ++e) values.data[v++] = row[e];
             }
     write_floats(keys);
@@ -277,7 +277,7 @@ static void rotate(const uint64_t *h)
             for (size_t head = 0; head < heads; ++head)
                 for (size_t i = 0; i < length; ++i)
                     for (size_t e = 0; e < d; ++e)
-                        rotated.data[to++] = key_of(&cache, 0, features, b * length + i, head * d + e);
+                        rotated.data[to++] = key_of(&cache, head, d, b * length + i, e);
     }
     if (status == MHA_OK) {
         write_word(0);

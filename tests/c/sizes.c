@@ -109,6 +109,7 @@ int main(void)
     CHECK(mha_scores_len(nothing, shape) == SIZE_MAX);
     CHECK(mha_weights_len(nothing) == SIZE_MAX);
     CHECK(mha_biases_len(nothing) == SIZE_MAX);
+    CHECK(mha_split_row(nothing, shape, NULL, 0, 2) == SIZE_MAX);
     CHECK(mha_attention_scratch_len(NULL, shape) == SIZE_MAX);
     CHECK(mha_attention_min_scratch_len(NULL) == SIZE_MAX);
     CHECK(mha_attention_scores_len(NULL, shape) == SIZE_MAX);

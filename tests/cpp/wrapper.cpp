@@ -103,6 +103,40 @@ void sees()
     CHECK(std::strcmp(mha::name(mha::detect()), mha::name(mha::isa::fastest)) == 0);
 }
 
+// Options through the calls that take a part: rows, and scores alone.
+void shares()
+{
+    constexpr std::size_t length = 9;
+    constexpr mha::shape all{1, length, length};
+    static float x[length * 2], whole[length * 2], parted[length * 2], room[config.scratch_len(all)];
+    for (std::size_t i = 0; i < length * 2; ++i) x[i] = static_cast<float>(i * 5 % 11) / 11.0f - 0.5f;
+    const mha::inputs in = mha::inputs(x).causal();
+    const mha::options recent = mha::options().window_left(2).softcap(3.0f);
+    CHECK(layer.forward(all, in, recent, mha::outputs(whole), room).ok());
+    CHECK(layer.split_row(all, in, 0, 2) == 0 && layer.split_row(all, in, 2, 2) == length);
+    for (std::size_t part = 0; part < 2; ++part) {
+        const std::size_t start = layer.split_row(all, in, part, 2);
+        const std::size_t end = layer.split_row(all, in, part + 1, 2);
+        CHECK(start < end);
+        const mha::outputs out(mha::span<float>(parted + start * 2, (end - start) * 2));
+        CHECK(layer.forward_rows(all, start, end, in, recent, out, room).ok());
+    }
+    CHECK(std::memcmp(parted, whole, sizeof whole) == 0);
+    CHECK(layer.forward(all, in, mha::outputs(parted), room).ok());
+    CHECK(std::memcmp(parted, whole, sizeof whole) != 0);
+
+    // The identity projects nothing: attention alone has the scores of the layer.
+    constexpr mha::attention attention(1, 2, 2);
+    static float scores[length * length], alone[length * length];
+    CHECK(layer.forward(all, in, recent, mha::outputs(parted).scores(scores), room).ok());
+    CHECK(mha::dot_product_attention_scores(attention, mha::isa::fastest, all, in, recent, alone, room)
+              .ok());
+    CHECK(std::memcmp(alone, scores, sizeof scores) == 0);
+    CHECK(alone[8 * length + 5] == 0.0f && alone[8 * length + 6] > 0.0f);
+    CHECK(mha::dot_product_attention_scores(attention, mha::isa::fastest, all, in, alone, room).ok());
+    CHECK(alone[8 * length + 5] > 0.0f);
+}
+
 bool is(mha::status s, mha::kind kind, mha::argument argument)
 {
     return s.kind() == kind && s.argument() == argument
@@ -203,6 +237,7 @@ int main()
 {
     computes();
     sees();
+    shares();
     refuses();
     streams();
     std::printf("wrapper: %zu checks, %zu failed\n", checks, failures);

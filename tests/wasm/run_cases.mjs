@@ -178,9 +178,9 @@ function request() {
   return { kind, options, call, keys, cache, past, present: size(54) === 1, sizes: { batch, kvHeads, columns, d: qk / heads, dV: v / heads } };
 }
 
-/** A feature of the key at a position of one sequence, as a cache keeps it. */
-const keyOf = (keys, blocks, sequence, features, position, feature) =>
-  keys[((sequence * blocks + Math.floor(position / BLOCK)) * features + feature) * BLOCK + (position % BLOCK)];
+/** A feature of the key at a position of one head, of those of all sequences, as a cache keeps it. */
+const keyOf = (keys, blocks, head, features, position, feature) =>
+  keys[((head * blocks + Math.floor(position / BLOCK)) * features + feature) * BLOCK + (position % BLOCK)];
 
 /** What a full cache holds, `[batch, kvHeads, positions, d]`: keys and values. */
 function present(cache, { batch, kvHeads, columns, d, dV }) {
@@ -192,10 +192,10 @@ function present(cache, { batch, kvHeads, columns, d, dV }) {
     for (let head = 0; head < kvHeads; head++) {
       for (let i = 0; i < columns; i++) {
         for (let e = 0; e < d; e++) {
-          out[0][k++] = keyOf(keys, blocks, b, kvHeads * d, i, head * d + e);
+          out[0][k++] = keyOf(keys, blocks, b * kvHeads + head, d, i, e);
         }
         for (let e = 0; e < dV; e++) {
-          out[1][v++] = values[((b * columns + i) * kvHeads + head) * dV + e];
+          out[1][v++] = values[((b * kvHeads + head) * columns + i) * dV + e];
         }
       }
     }
@@ -223,7 +223,7 @@ function rotate({ x, rows, rope, sizes: { batch, heads, length, d } }) {
     for (let head = 0; head < heads; head++) {
       for (let i = 0; i < length; i++) {
         for (let e = 0; e < d; e++) {
-          rotated[at(b, head, i, e)] = keyOf(keys, blocks, 0, features, b * length + i, head * d + e);
+          rotated[at(b, head, i, e)] = keyOf(keys, blocks, head, d, b * length + i, e);
         }
       }
     }

@@ -1,15 +1,19 @@
-//! `cargo xtask bench`: the benchmark, built as it must be to be worth reading.
+//! `cargo xtask bench`: the benchmark, built as it must be to be worth reading; and `bench cores`, which
+//! counts on microcontrollers.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{python, root, tools, wasm};
+use crate::{cores, python, root, tools, wasm};
 
 /// The arguments.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
-    /// Also time ONNX Runtime, OpenVINO and numpy, got from PyPI, in turn with ours; their results are
+    #[command(subcommand)]
+    word: Option<Word>,
+    /// Also time ONNX Runtime, OpenVINO, JAX and numpy, got from PyPI, in turn with ours; their results are
     /// compared first
     #[arg(long)]
     peers: bool,
@@ -22,8 +26,15 @@ pub(crate) struct Args {
     rest: Vec<String>,
 }
 
+/// What else can be measured.
+#[derive(clap::Subcommand)]
+enum Word {
+    /// Count instructions and bytes on every microcontroller, and estimate cycles
+    Cores(cores::Args),
+}
+
 /// The libraries to compare with.
-const PEERS: [&str; 4] = ["numpy", "onnx", "onnxruntime", "openvino"];
+const PEERS: [&str; 5] = ["numpy", "onnx", "onnxruntime", "openvino", "jax"];
 
 /// The libraries to compare with in JavaScript engines, and what drives Chromium.
 const WEB: [&str; 4] = [
@@ -35,6 +46,9 @@ const WEB: [&str; 4] = [
 
 /// Builds the benchmark in release mode and runs it.
 pub(crate) fn run(args: Args) -> Result<()> {
+    if let Some(Word::Cores(args)) = args.word {
+        return cores::run(args);
+    }
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["run", "--release", "--quiet", "--package", "mha-bench", "--"]).args(args.rest);
     if args.peers {

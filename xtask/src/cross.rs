@@ -150,7 +150,7 @@ fn debian_cargo(target: &str) -> Command {
     // Stable, with the one unstable option that builds the library.
     command.env("RUSTC_BOOTSTRAP", "1");
     if let Some(linker) = linker(target) {
-        let name = target.to_uppercase().replace('-', "_");
+        let name = target.to_uppercase().replace(['-', '.'], "_");
         command.env(format!("CARGO_TARGET_{name}_LINKER"), linker);
     }
     command

@@ -1,4 +1,4 @@
-//! `cargo xtask size`: flash, RAM, scratch, stack and instructions of the library on every board.
+//! `cargo xtask size`: flash, RAM, scratch, stack and instructions of the library on a board.
 //!
 //! An image is measured with and without its calls into the library; the difference is what the
 //! library costs. Costs of a call are those of the program's own run.
@@ -10,11 +10,14 @@ use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
 
 use crate::firmware::{BOARDS, Board, Program, Run, TOOLS, Variant, build, count, lack, ratio};
-use crate::tools;
+use crate::{firmware, tools};
 
 /// The arguments.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// The boards; the default one where none is named
+    #[arg(value_name = "BOARD")]
+    boards: Vec<String>,
     /// Also write the table to a file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -23,7 +26,9 @@ pub(crate) struct Args {
 /// Carries the word out.
 pub(crate) fn run(args: Args) -> Result<()> {
     tools::get(&TOOLS);
-    let rows = measure()?;
+    let boards = args.boards.iter().map(|name| firmware::board(name));
+    let boards = boards.collect::<Result<Vec<_>>>()?;
+    let rows = if boards.is_empty() { measure(&BOARDS[..1])? } else { measure(boards)? };
     print(&rows);
     if let Some(path) = args.json {
         fs::write(&path, json(&rows))
@@ -90,10 +95,10 @@ const QUOTED: &[(Program, &[&str])] = &[
     (Program::Attention, &["a64", "a64_least"]),
 ];
 
-/// Builds and runs everything that is quoted, on every board that this machine can run.
-pub(crate) fn measure() -> Result<Vec<Row>> {
+/// Builds and runs everything that is quoted, on those of the boards that this machine can run.
+pub(crate) fn measure(boards: impl IntoIterator<Item = &'static Board>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for board in BOARDS {
+    for board in boards {
         if let Some(lack) = lack(board) {
             eprintln!("   {} is left out: {lack}", board.name);
             continue;

@@ -8,7 +8,7 @@ use clap::builder::PossibleValue;
 use crate::doors::Name;
 use crate::report::{Report, call, output};
 use crate::tools::{self, Tool};
-use crate::{anarcii, c, check, cross, demo, firmware, onnx, wasm};
+use crate::{anarcii, c, check, cross, demo, firmware, kernels, onnx, wasm};
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -33,13 +33,20 @@ struct Suite {
 }
 
 /// The suites, quick ones first.
-const SUITES: [Suite; 8] = [
+const SUITES: [Suite; 9] = [
     Suite {
         name: "core",
         about: "everything that needs nothing but Rust: tests, formatting, lints, documentation",
         needs: &[],
         uses: &[],
         test: core,
+    },
+    Suite {
+        name: "kernels",
+        about: "the kernels' loops as they are built, and their memory",
+        needs: &[&tools::LLVM],
+        uses: &[&tools::VALGRIND],
+        test: kernels::test,
     },
     Suite {
         name: "c",
@@ -87,7 +94,7 @@ const SUITES: [Suite; 8] = [
         name: "aarch64",
         about: "the library on another kind of processor",
         needs: &[&tools::RUST_AARCH64],
-        uses: &[],
+        uses: &[&tools::LLVM],
         test: aarch64,
     },
 ];
@@ -176,29 +183,53 @@ fn every_case(door: Name, folder: &str) -> Result<()> {
 }
 
 /// The tests of the library and the case files, built for 64-bit Arm and run in an emulator; and
-/// that the portable kernel gives the same bits there as here.
+/// that each family of kernels gives the same bits there as here, to the cases and to random calls.
 fn aarch64(report: &mut Report) {
     report.step("tests on aarch64", || {
         let mut cargo = aarch64_cargo("test")?;
         cargo.args(["--quiet", "--no-fail-fast"]);
-        call(cargo.args(["--package", "mha", "--package", "mha-conformance"]))
+        cargo.args(["--package", "mha", "--package", "mha-conformance"]);
+        // That one is run below, by name.
+        call(cargo.args(["--", "--skip", RANDOM_CALLS]))
     });
-    report.step("the same bits on aarch64 as here", || {
-        let bits = |mut cargo: Command| {
-            cargo.args(["--quiet", "--profile", "test", "--package", "mha-conformance"]);
-            cargo.args(["--example", "bits", "--"]);
-            output(cargo.arg("tests/cases"))
-        };
-        let mut here = cargo();
-        here.arg("run");
-        let (here, there) = (bits(here)?, bits(aarch64_cargo("run")?)?);
-        let other = here.lines().zip(there.lines()).filter(|(here, there)| here != there);
-        let other: Vec<_> = other.map(|(here, _)| here).collect();
-        ensure!(other.is_empty(), "other bits:\n{}", other.join("\n"));
-        ensure!(here == there && !here.is_empty(), "not the same number of cases");
-        eprintln!("   {} cases", here.lines().count());
-        Ok(())
+    if report.has("hot loops of aarch64", &[&tools::LLVM]) {
+        report.step("hot loops of aarch64", kernels::aarch64_loops);
+    }
+    report.step("the same bits on aarch64 as here, cases", || {
+        same_bits(
+            "run",
+            &["--package", "mha-conformance", "--example", "bits", "--", "tests/cases"],
+        )
     });
+    report.step("the same bits on aarch64 as here, random calls", || {
+        let run = ["--package", "mha", "--test", "bits", RANDOM_CALLS, "--", "--nocapture"];
+        same_bits("test", &run)
+    });
+}
+
+/// The test that prints the bits of random calls.
+const RANDOM_CALLS: &str = "every_range_and_every_batch_gives_the_bits_of_its_family";
+
+/// What a program prints of the families' bits is the same on aarch64 and here.
+fn same_bits(word: &str, arguments: &[&str]) -> Result<()> {
+    let bits = |mut cargo: Command| -> Result<Vec<String>> {
+        let said = output(cargo.args(["--quiet", "--profile", "test"]).args(arguments))?;
+        let families = ["unfused", "fused"];
+        let of = |line: &&str| line.split(' ').any(|word| families.contains(&word));
+        Ok(said.lines().filter(of).map(str::to_owned).collect())
+    };
+    let mut here = cargo();
+    here.arg(word);
+    let (mut here, there) = (bits(here)?, bits(aarch64_cargo(word)?)?);
+    if !here.iter().any(|line| line.contains("fused") && !line.contains("unfused")) {
+        eprintln!("   no fused kernel here");
+        here.retain(|line| line.contains("unfused"));
+    }
+    let other: Vec<_> = here.iter().filter(|line| !there.contains(line)).cloned().collect();
+    ensure!(other.is_empty(), "other bits there:\n{}", other.join("\n"));
+    ensure!(!here.is_empty(), "nothing to compare");
+    eprintln!("   {} hashes", here.len());
+    Ok(())
 }
 
 /// Not in the release profile: that aborts on panic, which tests cannot, and the library would be

@@ -57,9 +57,11 @@ pub(crate) const CLANG: Tool = Tool {
 
 /// LLVM's tools for object files.
 pub(crate) const LLVM: Tool = Tool {
-    name: "LLVM's nm, objcopy, size and readelf",
+    name: "LLVM's nm, objcopy, objdump, size and readelf",
     purpose: "look into object files and images",
-    found: || ["nm", "objcopy", "size", "readelf"].iter().all(|tool| llvm(tool).is_some()),
+    found: || {
+        ["nm", "objcopy", "objdump", "size", "readelf"].iter().all(|tool| llvm(tool).is_some())
+    },
     target: None,
     debian: &["llvm-22"],
     mac: "brew install llvm",
@@ -130,11 +132,11 @@ pub(crate) const PYTHON: Tool = Tool {
 
 /// An emulator of Cortex-M boards.
 pub(crate) const QEMU: Tool = Tool {
-    name: "qemu-system-arm",
-    purpose: "runs the firmware demo",
-    found: || on_path("qemu-system-arm").is_some(),
+    name: "qemu-system-arm and qemu-system-riscv32",
+    purpose: "run the firmware demo",
+    found: || ["arm", "riscv32"].iter().all(|a| on_path(&format!("qemu-system-{a}")).is_some()),
     target: None,
-    debian: &["qemu-system-arm"],
+    debian: &["qemu-system-arm", "qemu-system-misc"],
     mac: "brew install qemu",
 };
 

@@ -37,6 +37,9 @@ pub(super) struct Tile {
     b_lane: usize,
     c: *mut f32,
     c_row: usize,
+    /// The register of the widest tile from which on a gap lies before C's columns.
+    c_crossing: usize,
+    c_gap: usize,
     /// Lanes of the last register that exist.
     last: usize,
     start: TileStart,
@@ -131,10 +134,9 @@ pub(super) unsafe fn product<T: Tiles, const PACK: bool>(
     // SAFETY: the views are checked, the rest is passed on.
     unsafe {
         if PACK && (b.column_stride != 1 || far) {
-            T::packed(a, b, c, start, scale);
-        } else {
-            panels::<T>(a, b, c, start, scale, &mut []);
+            return T::packed(a, b, c, start, scale);
         }
+        panels::<T>(a, b, c, start, scale, &mut []);
     }
 }
 
@@ -160,10 +162,14 @@ pub(super) unsafe fn panels<T: Tiles>(
     // 1. Panels of columns.
     let mut j = 0;
     while j < c.columns {
-        let left = c.columns - j;
-        let wide = T::WIDE && c.rows == 1 && !packing && left >= WIDEST * lanes::<T>();
-        let width = if wide { WIDEST } else { T::VECTORS } * lanes::<T>();
-        let columns = width.min(left);
+        let (c_at, together) = c.column(j);
+        let widest = WIDEST * lanes::<T>();
+        let wide = T::WIDE && c.rows == 1 && !packing && c.columns - j >= widest;
+        // The widest tile may cross from one block of C to the next.
+        let crosses = together.is_multiple_of(lanes::<T>()) && widest <= together + c.block;
+        let wide = wide && (together >= widest || crosses);
+        let width = if wide { widest } else { T::VECTORS * lanes::<T>() };
+        let columns = if wide { widest } else { width.min(together) };
         let vectors = columns.div_ceil(lanes::<T>());
         let b_at = (j / BLOCK) * b.block_stride + (j % BLOCK) * b.column_stride;
         // Tiles of rows, as even as they come: the first `taller` have a row more.
@@ -186,8 +192,10 @@ pub(super) unsafe fn panels<T: Tiles>(
                 b_row: b.row_stride,
                 b_block: b.block_stride,
                 b_lane: b.column_stride,
-                c: c.data.as_mut_ptr().wrapping_add(j),
+                c: c.data.as_mut_ptr().wrapping_add(c_at),
                 c_row: c.row_stride,
+                c_crossing: together / lanes::<T>(),
+                c_gap: c.block_stride.wrapping_sub(c.block),
                 last: columns - (vectors - 1) * lanes::<T>(),
                 start: match start {
                     _ if k > 0 => TileStart::Keep,
@@ -435,15 +443,19 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
         let b_lane = if LANES == SCATTERED { t.b_lane } else { 1 };
         let b_offset =
             |n: usize| (n * V::LANES / BLOCK) * t.b_block + (n * V::LANES % BLOCK) * b_lane;
+        let c_offset = |n: usize| {
+            let gap = if N == WIDEST && n >= t.c_crossing { t.c_gap } else { 0 };
+            n * V::LANES + gap
+        };
         let mut acc = [[V::splat(0.0); N]; M];
         match t.start {
             TileStart::Zero => {}
             TileStart::Keep => {
                 for (m, row) in acc.iter_mut().enumerate() {
                     for (n, acc) in row.iter_mut().enumerate() {
-                        *acc = load(t.c.add(m * t.c_row + n * V::LANES), n);
+                        *acc = load(t.c.add(m * t.c_row + c_offset(n)), n);
                         // The tile below is next.
-                        V::prefetch(t.c.wrapping_add((M + m) * t.c_row + n * V::LANES));
+                        V::prefetch(t.c.wrapping_add((M + m) * t.c_row + c_offset(n)));
                     }
                 }
             }
@@ -458,10 +470,21 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
         // 4. The depth.
         let (mut a, mut b) = (t.a, t.b);
         for _ in 0..t.depth {
+            if M == 1 {
+                // Each register of B is used once: with all of them at hand, the widest tile would
+                // not fit a machine of sixteen.
+                let a_here = V::broadcast(a);
+                for (n, acc) in acc.as_flattened_mut().iter_mut().enumerate() {
+                    *acc = acc.accumulate(a_here, load_b(b.add(b_offset(n)), n));
+                }
+                a = a.wrapping_add(1);
+                b = b.wrapping_add(t.b_row);
+                continue;
+            }
             let mut b_row = [V::splat(0.0); N];
             for (n, b_row) in b_row.iter_mut().enumerate() {
                 *b_row = load_b(b.add(b_offset(n)), n);
-                if LANES == WHOLE && M > 1 {
+                if LANES == WHOLE {
                     V::prefetch(b.wrapping_add(b_offset(n) + AHEAD * t.b_row));
                 }
             }
@@ -482,7 +505,7 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
         }
         for (m, row) in acc.iter().enumerate() {
             for (n, acc) in row.iter().enumerate() {
-                let p = t.c.add(m * t.c_row + n * V::LANES);
+                let p = t.c.add(m * t.c_row + c_offset(n));
                 if whole(n) { acc.store(p) } else { acc.store_first(p, t.last) }
             }
         }
@@ -503,7 +526,8 @@ pub(super) unsafe fn tops<V: Vector>(
     let mut wide = false;
     for (row, (top, &m)) in tops.iter_mut().zip(maxima).enumerate().take(tile.rows) {
         // SAFETY: the instructions are the caller's promise.
-        let (highest, lowest) = unsafe { extremes::<V>(tile.row(row)) };
+        let (highest, lowest) =
+            unsafe { V::extremes(tile.row(row)).unwrap_or_else(|| extremes::<V>(tile.row(row))) };
         wide |= softmax::is_wide(m, softmax::ceil(highest), lowest);
         *top = highest;
     }
@@ -591,6 +615,9 @@ pub(super) unsafe fn advance<V: Vector>(
         let against = finite(*m, logits);
         // SAFETY: the instructions are the caller's promise; the sums are sixteen floats.
         unsafe {
+            if V::weigh(logits, against, sums) {
+                continue;
+            }
             let mut acc = load_sums::<V>(sums);
             weigh::<V>(logits, against, &mut acc);
             for (i, acc) in acc.iter().enumerate().take(BLOCK / V::LANES) {
@@ -617,6 +644,10 @@ pub(super) unsafe fn settle<V: Vector>(
         let against = finite(*m, logits);
         // SAFETY: the instructions are the caller's promise.
         unsafe {
+            if let Some(sum) = V::weigh_all(logits, against) {
+                *top = softmax::normaliser(sum);
+                continue;
+            }
             let mut acc = [V::splat(0.0); BLOCK];
             weigh::<V>(logits, against, &mut acc);
             // The tree of `softmax::total`: halves onto each other, registers first.
@@ -742,6 +773,10 @@ pub(super) unsafe fn scale_rows<V: Vector>(rows: &mut MatrixMut<'_>, factors: &[
 /// The machine has `V`'s instructions.
 #[inline(always)]
 unsafe fn scale<V: Vector>(row: &mut [f32], factor: f32) {
+    // SAFETY: the instructions are the caller's promise.
+    if unsafe { V::scale(row, factor) } {
+        return;
+    }
     let mut chunks = row.chunks_exact_mut(V::LANES);
     // SAFETY: a chunk has as many floats as a register, what is left fewer.
     unsafe {

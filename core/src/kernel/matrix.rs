@@ -55,17 +55,37 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// A result, row-major: element (i, j) lies at `i · row_stride + j`.
+/// A result, row-major: element (i, j) lies at `i · row_stride + j`; that of a product may lie in
+/// blocks of columns, at `i · row_stride + (j / block) · block_stride + j % block`.
 pub(crate) struct MatrixMut<'a> {
     pub(crate) data: &'a mut [f32],
     pub(crate) rows: usize,
     pub(crate) columns: usize,
     pub(crate) row_stride: usize,
+    /// Columns of a block; 0 where all lie side by side.
+    pub(crate) block: usize,
+    pub(crate) block_stride: usize,
 }
 
 impl<'a> MatrixMut<'a> {
     pub(crate) fn new(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        Self { data, rows, columns, row_stride }
+        Self { data, rows, columns, row_stride, block: 0, block_stride: 0 }
+    }
+
+    /// Puts its columns into blocks.
+    pub(crate) fn in_blocks(self, block: usize, block_stride: usize) -> Self {
+        Self { block, block_stride, ..self }
+    }
+
+    /// Where a column lies in its row, and how many lie side by side from there on.
+    pub(super) fn column(&self, j: usize) -> (usize, usize) {
+        match (j.checked_div(self.block), j.checked_rem(self.block)) {
+            (Some(block), Some(inside)) => {
+                let left = (self.block - inside).min(self.columns - j);
+                (block * self.block_stride + inside, left)
+            }
+            _ => (j, self.columns - j),
+        }
     }
 
     /// One row; nothing where there is no such row.
@@ -83,7 +103,15 @@ impl<'a> MatrixMut<'a> {
     }
 
     pub(super) fn in_bounds(&self) -> bool {
-        in_rows(self.data.len(), self.rows, self.row_stride, self.columns)
+        let Some(last) = self.columns.checked_sub(1).filter(|_| self.block > 0) else {
+            return in_rows(self.data.len(), self.rows, self.row_stride, self.columns);
+        };
+        // The end of the last block, or of a full block before it, whichever lies further.
+        let (block, inside) = (last / self.block.max(1), last % self.block.max(1));
+        let end = block.saturating_mul(self.block_stride).saturating_add(inside + 1);
+        let before = block.saturating_sub(1).saturating_mul(self.block_stride);
+        let full = if block > 0 { before.saturating_add(self.block) } else { 0 };
+        in_rows(self.data.len(), self.rows, self.row_stride, end.max(full))
     }
 }
 

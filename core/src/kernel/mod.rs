@@ -8,11 +8,31 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+#[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+mod cortex_m;
+#[cfg_attr(
+    all(target_arch = "arm", target_abi = "eabihf"),
+    allow(dead_code, reason = "the product is written in assembly there")
+)]
 mod generic;
+#[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
+mod helium;
 mod matrix;
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 mod portable;
+#[cfg_attr(
+    all(target_arch = "arm", target_abi = "eabihf"),
+    allow(
+        unused_macros,
+        unused_imports,
+        reason = "there is one kernel, and it has a shell of its own"
+    )
+)]
 mod shell;
+#[cfg_attr(
+    all(target_arch = "arm", target_abi = "eabihf"),
+    allow(dead_code, reason = "the product is written in assembly there")
+)]
 mod vector;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm32;
@@ -21,6 +41,7 @@ mod x86;
 
 pub(crate) use matrix::{Columns, Matrix, MatrixMut, Start};
 
+#[cfg(not(all(target_arch = "arm", target_abi = "eabihf")))]
 use shell::stamp;
 
 /// The instructions that a call runs on.
@@ -35,6 +56,8 @@ enum Kind {
     Portable,
     #[cfg(target_arch = "aarch64")]
     Neon,
+    #[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
+    Helium,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
@@ -62,7 +85,12 @@ impl Isa {
         }
         #[cfg(target_arch = "aarch64")]
         return Self(Kind::Neon);
-        #[cfg(not(target_arch = "aarch64"))]
+        #[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
+        return Self(Kind::Helium);
+        #[cfg(not(any(
+            target_arch = "aarch64",
+            all(target_arch = "arm", target_abi = "eabihf", feature = "helium")
+        )))]
         Self::PORTABLE
     }
 
@@ -72,6 +100,8 @@ impl Isa {
             Some(Self::PORTABLE),
             #[cfg(target_arch = "aarch64")]
             Some(Self(Kind::Neon)),
+            #[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
+            Some(Self(Kind::Helium)),
             #[cfg(target_arch = "x86_64")]
             x86::features().avx2_fma.then_some(Self(Kind::Avx2)),
             #[cfg(target_arch = "x86_64")]
@@ -80,7 +110,7 @@ impl Isa {
         all.into_iter().flatten()
     }
 
-    /// The name: `portable`, `simd128`, `neon`, `avx2`, `avx512`.
+    /// The name: `portable`, `simd128`, `helium`, `neon`, `avx2`, `avx512`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self.0 {
@@ -90,6 +120,8 @@ impl Isa {
             Kind::Portable => "portable",
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => "neon",
+            #[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
+            Kind::Helium => "helium",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
@@ -105,6 +137,8 @@ impl Isa {
             Kind::Portable => false,
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => true,
+            #[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
+            Kind::Helium => true,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 | Kind::Avx512 => true,
         }
@@ -117,6 +151,8 @@ impl Isa {
             Kind::Portable => task.run::<PortableKernel>(),
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => task.run::<NeonKernel>(),
+            #[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
+            Kind::Helium => task.run::<helium::HeliumKernel>(),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => task.run::<Avx2Kernel>(),
             #[cfg(target_arch = "x86_64")]
@@ -169,11 +205,20 @@ pub(crate) trait Kernel {
     fn scale_rows(rows: &mut MatrixMut<'_>, factors: &[f32]);
 }
 
-#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+#[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+use cortex_m::CortexMKernel as PortableKernel;
+
+#[cfg(not(any(
+    all(target_arch = "arm", target_abi = "eabihf"),
+    all(target_arch = "wasm32", target_feature = "simd128")
+)))]
 stamp!(PortableKernel, portable::Portable, rows 4, vectors PORTABLE_VECTORS, tall 4, wide false, pack 0);
 
-#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 /// On Arm's 32 single registers a tile of 4 × 4 fits, on 16 registers of four lanes 4 × 8.
+#[cfg(not(any(
+    all(target_arch = "arm", target_abi = "eabihf"),
+    all(target_arch = "wasm32", target_feature = "simd128")
+)))]
 const PORTABLE_VECTORS: usize = if cfg!(target_arch = "arm") { 1 } else { 2 };
 
 // Eight registers of C: engines for x86-64 have fifteen in all, and spill when it is ten.

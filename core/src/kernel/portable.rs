@@ -103,6 +103,35 @@ impl Vector for Portable {
         (a + c) + (b + d)
     }
 
+    #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+    #[inline(always)]
+    unsafe fn extremes(row: &[f32]) -> Option<(f32, f32)> {
+        Some(super::cortex_m::extremes(row))
+    }
+
+    #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+    #[inline(always)]
+    unsafe fn weigh(row: &mut [f32], m: f32, sums: &mut [f32; 16]) -> bool {
+        super::cortex_m::weigh(row, m, sums);
+        true
+    }
+
+    #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+    #[inline(always)]
+    unsafe fn weigh_all(row: &mut [f32], m: f32) -> Option<f32> {
+        // Stored one by one: for so few, a call to memset takes four times as long.
+        let mut sums = [core::hint::black_box(0.0); 16];
+        super::cortex_m::weigh(row, m, &mut sums);
+        Some(super::cortex_m::total(&sums))
+    }
+
+    #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+    #[inline(always)]
+    unsafe fn scale(row: &mut [f32], factor: f32) -> bool {
+        super::cortex_m::scale(row, factor);
+        true
+    }
+
     #[inline(always)]
     unsafe fn replace_neg_inf(self, value: Self) -> Self {
         self.zip(value, |x, value| if x == f32::NEG_INFINITY { value } else { x })

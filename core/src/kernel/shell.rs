@@ -49,10 +49,14 @@ macro_rules! stamp {
                     start: $crate::kernel::Start<'_>,
                     scale: Option<f32>,
                 ) {
-                    let mut room = [const { core::mem::MaybeUninit::uninit() }; $pack];
-                    // SAFETY: as above.
+                    let mut room = core::mem::MaybeUninit::<
+                        [core::mem::MaybeUninit<f32>; $pack],
+                    >::uninit();
+                    // SAFETY: floats that may hold anything need nothing to be there; the rest is
+                    // as above.
                     unsafe {
-                        $crate::kernel::generic::panels::<$name>(a, b, c, start, scale, &mut room);
+                        let room = room.assume_init_mut();
+                        $crate::kernel::generic::panels::<$name>(a, b, c, start, scale, room);
                     }
                 }
                 // SAFETY: as above.

@@ -1,5 +1,6 @@
-//! Every kernel that this machine runs against plain loops: shapes around the tiles' edges, strides,
-//! blocks, and canaries around what a kernel may touch.
+//! Every kernel that this machine runs against plain loops and doubles: shapes around the tiles'
+//! edges, strides, blocks, canaries between the rows that a kernel may touch, and pages that it may not
+//! touch before or behind every operand.
 
 extern crate std;
 
@@ -9,6 +10,10 @@ use std::vec::Vec;
 use super::*;
 use crate::dropout::{self, Dropout};
 use crate::softmax::{self, BLOCK, EXP2};
+use guarded::{Edge, Guarded};
+
+#[path = "../../tests/support/guarded.rs"]
+mod guarded;
 
 /// Something that nothing computes, to see what was written.
 const CANARY: f32 = f32::from_bits(0x7fc0_beef);
@@ -40,11 +45,37 @@ enum Right {
     Blocks,
 }
 
+/// Room for the operands of a kernel.
+struct Memory {
+    a: Guarded,
+    b: Guarded,
+    c: Guarded,
+    bias: Guarded,
+}
+
+impl Memory {
+    fn new() -> Self {
+        let room = || Guarded::new(1 << 19);
+        Self { a: room(), b: room(), c: room(), bias: room() }
+    }
+}
+
+/// Canaries on the side of a result where nothing is forbidden.
+const MARGIN: usize = 32;
+
+/// Places a result at the edge, and canaries on its other side.
+fn place<'m>(memory: &'m mut Guarded, result: &[f32], edge: Edge) -> &'m mut [f32] {
+    let margin = [CANARY; MARGIN];
+    let parts = if edge == Edge::End { [&margin, result] } else { [result, &margin] };
+    memory.place(&parts.concat(), edge)
+}
+
 fn check_product<K: Kernel>(
     fused: bool,
     (m, k, n): (usize, usize, usize),
     right: Right,
     gap: usize,
+    memory: &mut Memory,
 ) {
     let noise = &mut Noise((m * 1_000_003 + k * 1009 + n) as u32);
     // Exactly as long as needed: a read past the end is a read past the slice.
@@ -64,43 +95,73 @@ fn check_product<K: Kernel>(
     let c_at = |i: usize, j: usize| i * (n + gap) + j;
     let len = len(m, n);
     let bias = noise.vec(n);
+    let kept = noise.vec(len);
+    let what = std::format!("{m}×{k}×{n}, {right:?}, gap {gap}");
 
-    for (start, scale) in [
-        (Start::Zero, None),
-        (Start::Zero, Some(0.3)),
-        (Start::Keep, None),
-        (Start::Columns(&bias), Some(-1.7)),
+    for (i, start, scale) in [
+        (0, Start::Zero, None),
+        (1, Start::Zero, Some(0.3)),
+        (2, Start::Keep, None),
+        (3, Start::Columns(&bias), Some(-1.7)),
     ] {
-        const MARGIN: usize = 32;
-        let mut memory = vec![CANARY; MARGIN + len + MARGIN];
-        let kept = noise.vec(len);
-        if matches!(start, Start::Keep) {
-            for i in 0..m {
-                for j in 0..n {
-                    memory[MARGIN + c_at(i, j)] = kept[c_at(i, j)];
-                }
-            }
-        }
-        let a = Matrix { data: &a, rows: m, columns: k, row_stride: k + gap };
-        let b = Columns { data: &b, rows: k, columns: n, row_stride, block_stride, column_stride };
-        let mut c = MatrixMut::new(&mut memory[MARGIN..MARGIN + len], m, n, n + gap);
-        K::product(a, b, &mut c, start, scale);
-
-        let mut expected = vec![CANARY; memory.len()];
+        let mut before = vec![CANARY; len];
+        let mut expected = vec![CANARY; len];
         for i in 0..m {
             for j in 0..n {
-                let mut sum = match start {
+                if matches!(start, Start::Keep) {
+                    before[c_at(i, j)] = kept[c_at(i, j)];
+                }
+                let first = match start {
                     Start::Zero => 0.0,
                     Start::Keep => kept[c_at(i, j)],
                     Start::Columns(bias) => bias[j],
                 };
+                let (mut sum, mut exact, mut size) =
+                    (first, f64::from(first), f64::from(first.abs()));
                 for p in 0..k {
-                    sum = mul_add(fused, a.data[i * (k + gap) + p], b.data[b_at(p, j)], sum);
+                    let (a, b) = (a[i * (k + gap) + p], b[b_at(p, j)]);
+                    sum = mul_add(fused, a, b, sum);
+                    exact += f64::from(a) * f64::from(b);
+                    size += f64::from(a * b).abs();
                 }
-                expected[MARGIN + c_at(i, j)] = sum * scale.unwrap_or(1.0);
+                let scale = scale.unwrap_or(1.0);
+                expected[c_at(i, j)] = sum * scale;
+                // Each of the roundings is half a unit of a partial sum.
+                let error = (f64::from(sum * scale) - exact * f64::from(scale)).abs();
+                let bound = (2 * k + 1) as f64 * 2f64.powi(-24) * size * f64::from(scale.abs());
+                assert!(error <= bound, "{what}: off by {error:e}, not {bound:e}");
             }
         }
-        assert_eq!(bits(&memory), bits(&expected), "{m}×{k}×{n}, {right:?}, scale {scale:?}");
+        // At the end for every start, at the start for one of them.
+        for edge in [Edge::End, Edge::Start] {
+            if edge == Edge::Start && (m + k + n) % 4 != i {
+                continue;
+            }
+            let c = place(&mut memory.c, &before, edge);
+            let (at, margin) = if edge == Edge::End { (MARGIN, 0) } else { (0, len) };
+            let start = match start {
+                Start::Columns(bias) => Start::Columns(memory.bias.place(bias, edge)),
+                start => start,
+            };
+            let data = memory.a.place(&a, edge);
+            let a = Matrix { data, rows: m, columns: k, row_stride: k + gap };
+            let data = memory.b.place(&b, edge);
+            let b = Columns { data, rows: k, columns: n, row_stride, block_stride, column_stride };
+            K::product(
+                a,
+                b,
+                &mut MatrixMut::new(&mut c[at..at + len], m, n, n + gap),
+                start,
+                scale,
+            );
+            assert_eq!(
+                bits(&c[at..at + len]),
+                bits(&expected),
+                "{what}, scale {scale:?}, {edge:?}"
+            );
+            let margin = bits(&c[margin..margin + MARGIN]);
+            assert_eq!(margin, bits(&[CANARY; MARGIN]), "beside {what}, {edge:?}");
+        }
     }
 }
 
@@ -111,55 +172,98 @@ fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(bits).collect()
 }
 
-fn check_products<K: Kernel>(fused: bool) {
+fn check_products<K: Kernel>(fused: bool, memory: &mut Memory) {
     let sizes = [
-        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 15, 16, 17, 31, 33, 48, 63, 64, 65, 80, 128, 130, 145,
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 80, 127, 128,
+        129, 145,
     ];
     let rights = [Right::Rows, Right::Transposed, Right::Blocks];
     let mut noise = Noise(7);
-    for m in [0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 25] {
+    for m in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 25] {
         for n in sizes {
             for k in [0, 1, 2, 3, 8, 17] {
-                let bits = noise.next().to_bits();
-                let right = rights[(bits >> 4) as usize % 3];
-                check_product::<K>(fused, (m, k, n), right, (bits & 3) as usize);
+                for right in rights {
+                    let gap = (noise.next().to_bits() & 3) as usize;
+                    check_product::<K>(fused, (m, k, n), right, gap, memory);
+                }
             }
         }
     }
     // Deep and wide enough that panels are brought together, in several slices.
     for right in rights {
-        check_product::<K>(fused, (17, 600, 150), right, 1);
-        check_product::<K>(fused, (1, 300, 270), right, 3);
+        check_product::<K>(fused, (17, 600, 150), right, 1, memory);
+        check_product::<K>(fused, (1, 300, 270), right, 3, memory);
+    }
+    // Rows so far apart that panels are brought together for that alone.
+    check_product::<K>(fused, (13, 9, 1000), Right::Rows, 24, memory);
+}
+
+/// The columns of a result in blocks, some of which the widest tile crosses: each row as it is where all
+/// lie side by side, and nothing between the blocks.
+fn check_blocks<K: Kernel>() {
+    let mut noise = Noise(11);
+    for (m, block, blocks) in [1, 2, 13].into_iter().flat_map(|m| {
+        let blocks =
+            [(1, 40), (3, 7), (8, 40), (16, 20), (24, 12), (32, 9), (64, 5), (72, 4), (160, 2)];
+        blocks.map(|(block, blocks)| (m, block, blocks))
+    }) {
+        let (n, k, gap) = (block * blocks - 2 * (block / 3), 5, 3);
+        let (a, b) = (noise.vec(m * k), noise.vec(k * n));
+        let (row_stride, block_stride) = (block + gap, m * (block + gap) + 1);
+        let product = |c: &mut MatrixMut<'_>| {
+            let a = Matrix { data: &a, rows: m, columns: k, row_stride: k };
+            K::product(a, Columns::strided(&b, k, n, n, 1), c, Start::Zero, None);
+        };
+        let mut plain = vec![CANARY; m * n];
+        product(&mut MatrixMut::new(&mut plain, m, n, n));
+        let at = |i: usize, j: usize| i * row_stride + j / block * block_stride + j % block;
+        let furthest = (0..n).map(|j| at(m - 1, j) + 1).max().unwrap_or(0);
+        let mut memory = vec![CANARY; furthest + 40];
+        let c = MatrixMut::new(&mut memory[..furthest], m, n, row_stride);
+        product(&mut c.in_blocks(block, block_stride));
+        let mut expected = vec![CANARY; furthest + 40];
+        for (i, row) in plain.chunks(n).enumerate() {
+            for (j, &x) in row.iter().enumerate() {
+                expected[at(i, j)] = x;
+            }
+        }
+        assert_eq!(bits(&memory), bits(&expected), "{m} rows, {blocks} blocks of {block}");
     }
 }
 
-fn check_turns<K: Kernel>() {
+fn check_turns<K: Kernel>(memory: &mut Memory) {
     let mut noise = Noise(5);
-    for (rows, columns) in [(1, 1), (3, 17), (16, 16), (15, 33), (20, 8), (33, 40), (8, 8), (0, 4)]
-    {
+    let sizes = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40];
+    for (rows, columns) in sizes.iter().flat_map(|&rows| sizes.map(|columns| (rows, columns))) {
         let (from_row, to_row) = (columns + 3, rows + 2);
-        let data = noise.vec(rows * from_row);
-        let mut memory = vec![CANARY; columns * to_row + 8];
-        let from = Matrix { data: &data, rows, columns, row_stride: from_row };
-        K::turn(from, &mut MatrixMut::new(&mut memory, columns, rows, to_row));
-        let mut expected = vec![CANARY; memory.len()];
+        let len = |rows: usize, stride: usize, width: usize| match rows.min(width) {
+            0 => 0,
+            _ => (rows - 1) * stride + width,
+        };
+        let data = noise.vec(len(rows, from_row, columns));
+        let mut expected = vec![CANARY; len(columns, to_row, rows)];
         for i in 0..rows {
             for j in 0..columns {
                 expected[j * to_row + i] = data[i * from_row + j];
             }
         }
-        assert_eq!(bits(&memory), bits(&expected), "{rows}×{columns}");
+        for edge in [Edge::End, Edge::Start] {
+            let to = memory.c.fill(CANARY, expected.len(), edge);
+            let data = memory.a.place(&data, edge);
+            let from = Matrix { data, rows, columns, row_stride: from_row };
+            K::turn(from, &mut MatrixMut::new(to, columns, rows, to_row));
+            assert_eq!(bits(to), bits(&expected), "{rows}×{columns}, {edge:?}");
+        }
     }
 }
 
-fn check_rows<K: Kernel>(fused: bool) {
-    const MARGIN: usize = 20;
+fn check_rows<K: Kernel>(fused: bool, edge: Edge, memory: &mut Memory) {
     let mut noise = Noise(3);
     for len in 0..100 {
         // Three rows, the first of a maximum that is there already, canaries between them.
         let stride = len + MARGIN;
-        let mut tile = vec![CANARY; 3 * stride];
-        for row in tile.chunks_mut(stride) {
+        let mut tile = vec![CANARY; 2 * stride + len];
+        for row in tile.chunks_mut(stride.max(1)) {
             row[..len].iter_mut().for_each(|l| *l = noise.next() * 20.0);
             if len > 3 {
                 row[len / 2] = f32::NEG_INFINITY;
@@ -167,9 +271,11 @@ fn check_rows<K: Kernel>(fused: bool) {
             }
         }
         let mut maxima = [30.0, f32::NEG_INFINITY, -3.0];
-        let rows: Vec<Vec<f32>> = tile.chunks(stride).map(|row| row[..len].to_vec()).collect();
+        let rows: Vec<Vec<f32>> = (0..3).map(|row| tile[row * stride..][..len].to_vec()).collect();
         let mut tops = [0.0; 3];
-        let view = MatrixMut::new(&mut tile, 3, len, stride);
+        let logits = tile;
+        let tile = memory.a.place(&logits, edge);
+        let view = MatrixMut::new(tile, 3, len, stride);
         let wide = K::tops(&view, &maxima, &mut tops);
         let mut any_wide = false;
         for ((row, &top), &m) in rows.iter().zip(&tops).zip(&maxima) {
@@ -181,15 +287,17 @@ fn check_rows<K: Kernel>(fused: bool) {
         }
         assert_eq!(wide, any_wide, "wide of {len}");
 
-        let mut sums: [[f32; BLOCK]; 3] =
+        let sums: [[f32; BLOCK]; 3] =
             core::array::from_fn(|_| core::array::from_fn(|_| noise.next().abs()));
-        let mut mixed = noise.vec(3 * (len + 1));
+        let mixed = noise.vec(3 * len + 2);
         let (mut expected_sums, mut expected_mixed) = (sums, mixed.clone());
-        let mut expected = vec![CANARY; 3 * stride];
+        let sums = memory.bias.place(&sums, edge);
+        let mixed = memory.b.place(&mixed, edge);
+        let mut expected = vec![CANARY; tile.len()];
         let before = maxima;
-        let mut view = MatrixMut::new(&mut tile, 3, len, stride);
-        let mut mix = MatrixMut::new(&mut mixed, 3, len, len + 1);
-        K::advance(&mut view, &tops, &mut maxima, &mut sums, Some(&mut mix));
+        let mut view = MatrixMut::new(tile, 3, len, stride);
+        let mut mix = MatrixMut::new(mixed, 3, len, len + 1);
+        K::advance(&mut view, &tops, &mut maxima, sums, Some(&mut mix));
         for (row, logits) in rows.iter().enumerate() {
             let m = before[row].max(softmax::ceil(tops[row]));
             assert_eq!(maxima[row], m, "maximum of {len}");
@@ -208,18 +316,36 @@ fn check_rows<K: Kernel>(fused: bool) {
                 expected_sums[row][j % BLOCK] += weight;
             }
         }
-        assert_eq!(bits(&tile), bits(&expected), "weights of {len}");
+        assert_eq!(bits(tile), bits(&expected), "weights of {len}");
         assert_eq!(bits(sums.as_flattened()), bits(expected_sums.as_flattened()), "sums of {len}");
-        assert_eq!(bits(&mixed), bits(&expected_mixed), "mixed of {len}");
+        assert_eq!(bits(mixed), bits(&expected_mixed), "mixed of {len}");
 
-        let mut scaled = tile.clone();
-        K::scale_rows(&mut MatrixMut::new(&mut scaled, 3, len, stride), &[0.37, 0.0, -2.0]);
+        // Where this is all that the rows have.
+        let settled = memory.c.place(&logits, edge);
+        let (mut factors, mut maxima) = (tops, [0.0; 3]);
+        K::settle(&mut MatrixMut::new(settled, 3, len, stride), &mut factors, &mut maxima);
+        for (row, logits) in rows.iter().enumerate() {
+            let m = softmax::ceil(tops[row]);
+            assert_eq!(maxima[row], m, "maximum of {len} settled");
+            let mut sums = [0.0; BLOCK];
+            for (j, &l) in logits.iter().enumerate() {
+                let weight = weight(fused, l, if m == f32::NEG_INFINITY { 0.0 } else { m });
+                let got = settled[row * stride + j];
+                assert_eq!(bits(&[got]), bits(&[weight]), "weight of {len} settled");
+                sums[j % BLOCK] += weight;
+            }
+            let factor = softmax::normaliser(softmax::total(&sums));
+            assert_eq!(bits(&[factors[row]]), bits(&[factor]), "factor of {len} settled");
+        }
+
+        let scaled = tile;
+        K::scale_rows(&mut MatrixMut::new(scaled, 3, len, stride), &[0.37, 0.0, -2.0]);
         for (row, by) in [0.37, 0.0, -2.0].into_iter().enumerate() {
             for x in &mut expected[row * stride..][..len] {
                 *x = if by == 0.0 { 0.0 } else { *x * by };
             }
         }
-        assert_eq!(bits(&scaled), bits(&expected), "scaled {len}");
+        assert_eq!(bits(scaled), bits(&expected), "scaled {len}");
     }
 }
 
@@ -268,9 +394,12 @@ impl Task for CheckAll {
     type Output = ();
 
     fn run<K: Kernel>(self) {
-        check_products::<K>(self.fused);
-        check_turns::<K>();
-        check_rows::<K>(self.fused);
+        let memory = &mut Memory::new();
+        check_products::<K>(self.fused, memory);
+        check_blocks::<K>();
+        check_turns::<K>(memory);
+        check_rows::<K>(self.fused, Edge::End, memory);
+        check_rows::<K>(self.fused, Edge::Start, memory);
         check_edges::<K>(self.fused);
     }
 }

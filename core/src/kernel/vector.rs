@@ -91,6 +91,32 @@ pub(crate) trait Vector: Copy {
         }
     }
 
+    /// The largest element of a row, and the smallest that is not −∞, where the machine has a way of its
+    /// own that can tell.
+    #[inline(always)]
+    unsafe fn extremes(_row: &[f32]) -> Option<(f32, f32)> {
+        None
+    }
+
+    /// Turns a row of logits into weights and adds them to the row's sums, where the machine has a way of
+    /// its own; whether it has.
+    #[inline(always)]
+    unsafe fn weigh(_row: &mut [f32], _m: f32, _sums: &mut [f32; 16]) -> bool {
+        false
+    }
+
+    /// [`Vector::weigh`] for sums that begin at 0; their total.
+    #[inline(always)]
+    unsafe fn weigh_all(_row: &mut [f32], _m: f32) -> Option<f32> {
+        None
+    }
+
+    /// Multiplies a row by a factor, where the machine has a way of its own; whether it has.
+    #[inline(always)]
+    unsafe fn scale(_row: &mut [f32], _factor: f32) -> bool {
+        false
+    }
+
     /// `self`, but `value` in the lanes where `self` is −∞.
     unsafe fn replace_neg_inf(self, value: Self) -> Self;
 

@@ -38,6 +38,32 @@ impl Call {
         let (q_in, k_in, v_in, out) = (pick(&widths), pick(&widths), pick(&widths), pick(&widths));
         let shape = Shape::new(pick(&[0, 1, 1, 1, 2, 3]), pick(&lens), pick(&lens));
         let dims = Dims::new((q_in, k_in, v_in), (d * heads, d_v * heads), out);
+        Self::of(rng, dims, heads, shape)
+    }
+
+    /// A random call of at most thirteen rows, its sizes on both sides of every multiple of a
+    /// register, a tile and a block. Each width is the columns of one product and the depth of the
+    /// next.
+    pub fn around_tiles(seed: u64) -> Self {
+        let rng = &mut StdRng::seed_from_u64(seed ^ 0x7469_6c65);
+        let near = |rng: &mut StdRng, multiples: &[usize]| {
+            (multiples[rng.random_range(0..multiples.len())] + rng.random_range(0..3usize)).max(2)
+                - 1
+        };
+        let heads = rng.random_range(1..=3);
+        let (small, large) = ([0, 4, 8, 12, 16, 24, 32], [16, 32, 48, 64, 80, 96, 128]);
+        let (d, d_v) = (near(rng, &small), near(rng, &small));
+        let widths = [0; 4].map(|_| {
+            let multiples = if rng.random_bool(0.7) { &small } else { &large };
+            near(rng, multiples)
+        });
+        let [q_in, k_in, v_in, out] = widths;
+        let batch = [1, 1, 1, 2, 3][rng.random_range(0..5)];
+        let shape = Shape::new(batch, rng.random_range(1..=13 / batch), near(rng, &large));
+        Self::of(rng, Dims::new((q_in, k_in, v_in), (d * heads, d_v * heads), out), heads, shape)
+    }
+
+    fn of(rng: &mut StdRng, dims: Dims, heads: usize, shape: Shape) -> Self {
         let order = if rng.random() { WeightOrder::InOut } else { WeightOrder::OutIn };
         let mut config = Config::new(dims).heads(heads).weight_order(order);
         if rng.random_bool(0.2) {
@@ -76,9 +102,9 @@ impl Call {
             shape,
             w,
             b,
-            q: floats(rng, batch * q_len * q_in, size),
-            k: floats(rng, batch * kv_len * k_in, size),
-            v: floats(rng, batch * kv_len * v_in, 1.0),
+            q: floats(rng, batch * q_len * dims.q_in, size),
+            k: floats(rng, batch * kv_len * dims.k_in, size),
+            v: floats(rng, batch * kv_len * dims.v_in, 1.0),
             bias,
             mask,
             causal: rng.random_bool(0.3).then(|| rng.random_range(-10i32..20) as isize),
@@ -93,11 +119,22 @@ impl Call {
     }
 
     pub fn inputs(&self) -> Inputs<'_> {
-        let mut inputs = Inputs::new(&self.q, &self.k, &self.v);
-        if let Some((data, extents)) = &self.bias {
+        let inputs = Inputs::new(&self.q, &self.k, &self.v);
+        let bias = self.bias.as_ref().map(|(data, _)| data.as_slice());
+        self.restricted(inputs, bias, self.mask.as_ref().map(|(data, _)| data.as_slice()))
+    }
+
+    /// Inputs with what this call adds to them, its bias and its mask lying where the caller says.
+    pub fn restricted<'a>(
+        &'a self,
+        mut inputs: Inputs<'a>,
+        bias: Option<&'a [f32]>,
+        mask: Option<&'a [bool]>,
+    ) -> Inputs<'a> {
+        if let (Some(data), Some((_, extents))) = (bias, &self.bias) {
             inputs = inputs.bias(Broadcast::new(data, *extents));
         }
-        if let Some((data, extents)) = &self.mask {
+        if let (Some(data), Some((_, extents))) = (mask, &self.mask) {
             inputs = inputs.mask(Mask::bools(data, *extents));
         }
         if let Some(offset) = self.causal {
@@ -199,6 +236,49 @@ impl Call {
         }
         (y, scores)
     }
+}
+
+/// A call that doubles can judge: nothing is dropped, and no row is decided by digits that a float has
+/// not.
+pub fn judged(mut call: Call) -> Call {
+    call.dropout = None;
+    if let Some((bias, _)) = &mut call.bias {
+        // A row of nothing but -1e9 is decided by digits that an f32 at 1e9 has not.
+        bias.iter_mut().filter(|b| **b == -1e9).for_each(|b| *b = -300.0);
+    }
+    call
+}
+
+/// The largest error of the results against doubles, as a part of what is allowed.
+///
+/// A logit of size l has an error of about l · 2⁻²³ per product, and its weight the same error
+/// relative to itself.
+pub fn error(
+    call: &Call,
+    doubles: &(Vec<f64>, Vec<f64>),
+    y: &[f32],
+    scores: &[f32],
+    what: &str,
+) -> f64 {
+    let rms = |x: &[f32]| {
+        (x.iter().map(|x| f64::from(x * x)).sum::<f64>() / x.len().max(1) as f64).sqrt()
+    };
+    let inputs = rms(&call.q) * rms(&call.k);
+    let width = (call.config.dims.qk * call.config.dims.q_in.max(call.config.dims.k_in)) as f64;
+    let logits = 1.0 + inputs * width + if call.bias.is_some() { 300.0 } else { 0.0 };
+    let bound = 3e-7 * logits;
+    let size = doubles.0.iter().fold(1.0f64, |size, y| size.max(y.abs()));
+    let mut worst = 0.0f64;
+    for (got, expected) in y.iter().zip(&doubles.0) {
+        let error = (f64::from(*got) - expected).abs() / size;
+        assert!(error <= bound, "{what}: {got} for {expected}, {error:e} > {bound:e}");
+        worst = worst.max(error / bound);
+    }
+    for (got, expected) in scores.iter().zip(&doubles.1) {
+        let error = (f64::from(*got) - expected).abs();
+        assert!(error <= bound, "{what}: score {got} for {expected}");
+    }
+    worst
 }
 
 /// Floats by their bits, NaNs all alike.

@@ -20,6 +20,21 @@ pub mod record;
 pub mod stack;
 pub mod utterances;
 
+/// The instructions of the layer's and attention's programs.
+#[cfg(not(feature = "helium"))]
+#[must_use]
+pub fn isa() -> mha::Isa {
+    mha::Isa::PORTABLE
+}
+
+/// The instructions of the layer's and attention's programs: of the fused family, so that the desk can tell
+/// whether Helium is right.
+#[cfg(feature = "helium")]
+#[must_use]
+pub fn isa() -> mha::Isa {
+    mha::Isa::available().find(|isa| isa.is_fused()).unwrap_or(mha::Isa::PORTABLE)
+}
+
 /// Makes `main`, a function that returns an exit code, the program.
 #[macro_export]
 macro_rules! program {
@@ -43,3 +58,5 @@ macro_rules! program {
 // The start-up code, linked for its vectors and its reset handler.
 #[cfg(all(target_arch = "arm", target_os = "none"))]
 use cortex_m_rt as _;
+#[cfg(all(target_arch = "riscv32", target_os = "none"))]
+use riscv_rt as _;

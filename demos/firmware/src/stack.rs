@@ -15,7 +15,6 @@ pub fn gauge<R>(call: impl FnOnce() -> R) -> (R, usize) {
     const PAINT: u32 = 0xA5A5_5A5A;
     unsafe extern "C" {
         /// The end of static memory: where a heap would begin, and the stack must not go.
-        #[cfg_attr(target_arch = "riscv32", link_name = "_sheap")]
         static mut __sheap: u32;
     }
     let top: usize;

@@ -75,14 +75,12 @@ fn present(
 ) -> [Vec<f32>; 2] {
     let Attention { heads, kv_heads, qk, v, .. } = *attention;
     let (d, d_v) = (qk / heads, v / heads);
-    let (features, width) = (attention.key_features(), attention.value_features());
     let mut out = [Vec::new(), Vec::new()];
-    let each = keys.len().checked_div(config.batch).unwrap_or(0);
-    for (b, h) in (0..config.batch).flat_map(|b| (0..kv_heads).map(move |h| (b, h))) {
+    let each = keys.len().checked_div(config.batch * kv_heads).unwrap_or(0);
+    for head in 0..config.batch * kv_heads {
         for i in 0..config.capacity {
-            let keys = &keys[b * each..][..each];
-            out[0].extend((0..d).map(|e| key(keys, features, i, h * d + e)));
-            out[1].extend(&values[(b * config.capacity + i) * width + h * d_v..][..d_v]);
+            out[0].extend((0..d).map(|e| key(&keys[head * each..], d, i, e)));
+            out[1].extend(&values[(head * config.capacity + i) * d_v..][..d_v]);
         }
     }
     out

@@ -92,15 +92,15 @@ impl Rotation {
         let mut rotated = Vec::with_capacity(x.len());
         for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
             for i in 0..length {
-                let head = |e| key(&keys, heads * d, b * length + i, h * d + e);
-                rotated.extend((0..d).map(head));
+                let keys = &keys[h * keys.len() / heads..];
+                rotated.extend((0..d).map(|e| key(keys, d, b * length + i, e)));
             }
         }
         Ok(rotated)
     }
 }
 
-/// A feature of the key at a position, in the keys of one sequence: `[capacity / 16, features, 16]`.
+/// A feature of the key at a position, in the keys of one head: `[capacity / 16, features, 16]`.
 pub(crate) fn key(keys: &[f32], features: usize, position: usize, feature: usize) -> f32 {
     keys[(position / BLOCK * features + feature) * BLOCK + position % BLOCK]
 }

@@ -5,8 +5,6 @@
 
 use core::hint::black_box;
 
-#[cfg(not(feature = "without-calls"))]
-use mha::Isa;
 use mha::{Attention, Broadcast, Causal, Dropout, Error, Inputs, Mask, Outputs, Shape};
 use mha_firmware::cases::{ATTENTION, Case, Numbers};
 use mha_firmware::memory::{Arena, Memory};
@@ -29,7 +27,7 @@ fn measured_attention(
     outputs: Outputs<'_>,
     scratch: &mut [f32],
 ) -> Result<(), Error> {
-    mha::dot_product_attention(attention, Isa::PORTABLE, shape, inputs, outputs, scratch)
+    mha::dot_product_attention(attention, mha_firmware::isa(), shape, inputs, outputs, scratch)
 }
 
 /// The same without the library.

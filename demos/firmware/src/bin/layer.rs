@@ -6,7 +6,7 @@ use core::hint::black_box;
 
 use mha::{Broadcast, Causal, Config, Dropout, Error, Inputs, Mask, Outputs, Shape};
 #[cfg(not(feature = "without-calls"))]
-use mha::{Isa, MultiHeadAttention, Weights};
+use mha::{MultiHeadAttention, Weights};
 use mha_firmware::cases::{Case, LAYER, Numbers};
 use mha_firmware::memory::{Arena, Memory};
 use mha_firmware::record::Record;
@@ -42,7 +42,7 @@ fn forward(
     scratch: &mut [f32],
 ) -> (Result<(), Error>, usize) {
     let layer = Weights::from_flat(config, weights)
-        .and_then(|weights| MultiHeadAttention::with_isa(*config, weights, Isa::PORTABLE));
+        .and_then(|weights| MultiHeadAttention::with_isa(*config, weights, mha_firmware::isa()));
     match layer {
         Ok(layer) => stack::gauge(|| measured_layer(&layer, shape, inputs, outputs, scratch)),
         Err(error) => (Err(error), 0),

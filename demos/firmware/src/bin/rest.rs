@@ -1,5 +1,5 @@
 //! What firmware may call of the library beside the layer and attention: the initialisers, scores
-//! alone, and a call in ranges of rows. That it links says that no panic hides there either.
+//! alone, a call in ranges of rows, and a stream over a cache. That it links says that no panic hides there either.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -7,7 +7,8 @@ use core::hint::black_box;
 
 use mha::init::{self, SplitMix};
 use mha::{
-    Attention, Config, Dims, Error, Inputs, Isa, MultiHeadAttention, Outputs, Shape, Weights,
+    Attention, Cache, CacheConfig, Config, Dims, Error, Inputs, Isa, MultiHeadAttention, Outputs,
+    Plain, Shape, Weights,
 };
 use mha_firmware::cases::Numbers;
 use mha_firmware::memory::Memory;
@@ -26,6 +27,10 @@ const ATTENTION: Attention = Attention::new(4, 32, 32);
 const SHAPE: Shape = Shape::new(1, 16, 16);
 const TOKENS: usize = SHAPE.q_len * CONFIG.dims.q_in;
 
+const STREAM: CacheConfig = CacheConfig::linear(SHAPE.kv_len);
+const KEYS: usize = STREAM.keys_len(&CONFIG.attention);
+const VALUES: usize = STREAM.values_len(&CONFIG.attention);
+
 static WEIGHTS: Memory<[f32; CONFIG.weights_len()]> = Memory::new([0.0; CONFIG.weights_len()]);
 static INPUT: Memory<[f32; TOKENS]> = Memory::new([0.0; TOKENS]);
 static Y: Memory<[f32; CONFIG.y_len(SHAPE)]> = Memory::new([0.0; CONFIG.y_len(SHAPE)]);
@@ -33,6 +38,8 @@ static SCORES: Memory<[f32; CONFIG.scores_len(SHAPE)]> =
     Memory::new([0.0; CONFIG.scores_len(SHAPE)]);
 static SCRATCH: Memory<[f32; CONFIG.scratch_len(SHAPE)]> =
     Memory::new([0.0; CONFIG.scratch_len(SHAPE)]);
+
+static CACHE: Memory<([f32; KEYS], [f32; VALUES])> = Memory::new(([0.0; KEYS], [0.0; VALUES]));
 
 /// The call that is counted: [`mha::dot_product_attention_scores`] and nothing else.
 #[unsafe(no_mangle)]
@@ -71,7 +78,39 @@ fn run() -> i32 {
     y.fill(f32::NAN);
     let parts = in_parts(&[5, 1, 0, 10], weights, inputs, y, scratch);
     record.case("rows_in_parts", parts, [y, &[]]);
+
+    let whole = in_parts(&[SHAPE.q_len], weights, inputs.causal(), y, scratch);
+    record.case("causal_whole", whole, [y, &[]]);
+    y.fill(f32::NAN);
+    // SAFETY: as above.
+    let (keys, values) = unsafe { CACHE.take() };
+    let streamed = stream(&[1, 1, 5, 1, 8], weights, input, y, [keys, values], scratch);
+    record.case("causal_stream", streamed, [y, &[]]);
     0
+}
+
+/// Computes the causal layer as a stream, so many tokens at a time.
+fn stream(
+    steps: &[usize],
+    weights: &[f32],
+    tokens: &[f32],
+    mut y: &mut [f32],
+    [keys, values]: [&mut [f32]; 2],
+    scratch: &mut [f32],
+) -> Result<(), Error> {
+    let config = black_box(CONFIG);
+    let weights = Weights::from_flat(&config, weights)?;
+    let layer = MultiHeadAttention::with_isa(config, weights, mha_firmware::isa())?;
+    let mut cache = Cache::new(STREAM, &config.attention, keys, values)?;
+    let mut next = tokens;
+    for &step in steps {
+        let (new, after) = next.split_at_checked(step * CONFIG.dims.q_in).unwrap_or_default();
+        let (out, rest) = y.split_at_mut_checked(step * CONFIG.dims.out).unwrap_or_default();
+        layer.append(&mut cache, new, new, Plain)?;
+        layer.attend(&cache, step, Inputs::query(new).causal(), Outputs::new(out), scratch)?;
+        (next, y) = (after, rest);
+    }
+    Ok(())
 }
 
 /// Computes the layer in ranges of so many rows each.
@@ -84,7 +123,7 @@ fn in_parts(
 ) -> Result<(), Error> {
     let config = black_box(CONFIG);
     let weights = Weights::from_flat(&config, weights)?;
-    let layer = MultiHeadAttention::with_isa(config, weights, Isa::PORTABLE)?;
+    let layer = MultiHeadAttention::with_isa(config, weights, mha_firmware::isa())?;
     let (mut first, mut rest) = (0, y);
     for &rows in parts {
         let (y, after) = rest.split_at_mut_checked(rows * CONFIG.dims.out).unwrap_or_default();
