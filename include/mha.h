@@ -185,8 +185,9 @@
     ((queries) * (MHA_HEAD_(qk, heads) + MHA_HEAD_(v, heads)))
 #define MHA_SHARED_(qk, v, heads, kv_heads, queries) \
     (MHA_SIZE_(heads) / MHA_SIZE_(kv_heads) * MHA_QUERIES_(qk, v, heads, queries))
-#define MHA_KEYS_(q_len) ((q_len) == 1 ? MHA_PLAN_STEP_KEYS_ : MHA_PLAN_KEYS_)
-#define MHA_TILE_(rows, keys) ((rows) * MHA_SIZE_((keys) + MHA_PLAN_BLOCK_ + 2))
+#define MHA_KEYS_(q_len) \
+    ((q_len) == 1 ? MHA_SIZE_(MHA_PLAN_STEP_KEYS_) : MHA_SIZE_(MHA_PLAN_KEYS_))
+#define MHA_TILE_(rows, keys) ((rows) * (MHA_SIZE_(keys) + MHA_PLAN_BLOCK_ + 2))
 
 /// Floats of scratch for full speed on `mha_forward` of one sequence, a constant expression:
 /// `mha_scratch_len` for a layer with one width `n`. Unlike the function it wraps where a length overflows.
