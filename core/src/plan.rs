@@ -13,6 +13,13 @@ use crate::softmax::BLOCK;
 /// are small, run at full speed with a few.
 pub(crate) const QUERIES: usize = if cfg!(target_os = "none") { 8 } else { 96 };
 
+/// The same where they are those of several sequences, which keep few keys and values: every block
+/// goes over all weights, and the larger ones come from far away.
+const SHORT_QUERIES: usize = if cfg!(target_os = "none") { 8 } else { 160 };
+
+/// Positions of all sequences together whose keys and values are kept, where it is more than one.
+const TOGETHER: usize = 512;
+
 /// Rows of a tile of logits where scratch is plentiful.
 pub(crate) const ROWS: usize = if cfg!(target_os = "none") { 8 } else { 48 };
 
@@ -138,14 +145,21 @@ impl Plan {
         };
         // Short sequences share a block of queries, so that weights are gone over once for many.
         let short = if sizes.q_len == 0 { 1 } else { sizes.q_len };
-        let together = if QUERIES / short < sizes.batch { QUERIES / short } else { sizes.batch };
+        let kept = if sizes.kept == 0 { 1 } else { sizes.kept };
+        let fill = if SHORT_QUERIES / short < TOGETHER / kept {
+            SHORT_QUERIES / short
+        } else {
+            TOGETHER / kept
+        };
+        let together = if fill < sizes.batch { fill } else { sizes.batch };
         let sequences = if together < 1 { 1 } else { together };
+        let most = if sequences > 1 { SHORT_QUERIES } else { QUERIES };
         let queries = sizes.q_len.saturating_mul(sequences);
         Self {
             sequences,
             group,
             gathered: if GATHER && sizes.kept > 0 { sizes.kv_heads } else { group },
-            queries: if queries < QUERIES { queries } else { QUERIES },
+            queries: if queries < most { queries } else { most },
             rows: if sizes.q_len < ROWS { sizes.q_len } else { ROWS },
             keys: if sizes.q_len == 1 { STEP_KEYS } else { KEYS },
         }
@@ -170,7 +184,7 @@ impl Plan {
     /// The fastest plan that fits into `available` floats.
     pub(crate) fn fit(sizes: &Sizes, available: usize) -> Result<Self, Error> {
         let best = Self::recommended(sizes);
-        let queries = if best.queries < sizes.q_len { best.queries } else { sizes.q_len };
+        let queries = if QUERIES < sizes.q_len { QUERIES } else { sizes.q_len };
         let one = Self { sequences: 1, queries, ..best };
         let apart = Self { gathered: one.group, ..one };
         for plan in [best, one, apart, Self { keys: KEYS, ..apart }] {

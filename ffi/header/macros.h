@@ -52,6 +52,7 @@
 /* The formula of the library's plan. A test compares the two over a grid of shapes. */
 #if MHA_BARE_METAL
 #define MHA_PLAN_QUERIES_ 8
+#define MHA_PLAN_SHORT_QUERIES_ 8
 #define MHA_PLAN_ROWS_ 8
 #define MHA_PLAN_KEYS_ 64
 #define MHA_PLAN_STEP_KEYS_ 64
@@ -59,6 +60,7 @@
 #define MHA_PLAN_GATHER_ 0
 #else
 #define MHA_PLAN_QUERIES_ 96
+#define MHA_PLAN_SHORT_QUERIES_ 160
 #define MHA_PLAN_ROWS_ 48
 #define MHA_PLAN_KEYS_ 128
 #define MHA_PLAN_STEP_KEYS_ 256
@@ -66,6 +68,7 @@
 #define MHA_PLAN_GATHER_ 1
 #endif
 #define MHA_PLAN_BLOCK_ 16
+#define MHA_PLAN_TOGETHER_ 512
 #define MHA_PLAN_LONG_ 1024
 #define MHA_PLAN_LONG_FEATURES_ 64
 /* A size_t, without a cast. */
@@ -81,10 +84,15 @@
                                                           : MHA_PLAN_FEATURES_) \
                           / MHA_WIDEST_(qk, v, heads), \
                       MHA_SIZE_(kv_heads)))
-#define MHA_SEQUENCES_(batch, q_len) \
+#define MHA_SEQUENCES_(batch, q_len, kv_len) \
     MHA_MAX_(MHA_SIZE_(1), \
-             MHA_MIN_(MHA_PLAN_QUERIES_ / MHA_MAX_(MHA_SIZE_(q_len), MHA_SIZE_(1)), \
+             MHA_MIN_(MHA_MIN_(MHA_PLAN_SHORT_QUERIES_ / MHA_MAX_(MHA_SIZE_(q_len), MHA_SIZE_(1)), \
+                               MHA_PLAN_TOGETHER_ / MHA_MAX_(MHA_SIZE_(kv_len), MHA_SIZE_(1))), \
                       MHA_SIZE_(batch)))
+#define MHA_BLOCK_(batch, q_len, kv_len) \
+    MHA_MIN_(MHA_SIZE_(q_len) * MHA_SEQUENCES_(batch, q_len, kv_len), \
+             MHA_SEQUENCES_(batch, q_len, kv_len) > 1 ? MHA_SIZE_(MHA_PLAN_SHORT_QUERIES_) \
+                                                      : MHA_SIZE_(MHA_PLAN_QUERIES_))
 #define MHA_BLOCKS_(positions) \
     ((MHA_SIZE_(positions) + (MHA_PLAN_BLOCK_ - 1)) / MHA_PLAN_BLOCK_ * MHA_PLAN_BLOCK_)
 #define MHA_KEPT_(qk, v, heads, kv_len) \
@@ -111,10 +119,10 @@
 /// on together, which the other macros, meant for one sequence, leave no room for; that costs speed
 /// only.
 #define MHA_SCRATCH_LEN_GROUPED(qk, v, heads, kv_heads, batch, q_len, kv_len) \
-    (MHA_GROUP_(qk, v, heads, kv_heads, kv_len) * MHA_SEQUENCES_(batch, q_len) * \
+    (MHA_GROUP_(qk, v, heads, kv_heads, kv_len) * MHA_SEQUENCES_(batch, q_len, kv_len) * \
          MHA_KEPT_(qk, v, heads, kv_len) + \
      MHA_SIZE_(heads) / MHA_SIZE_(kv_heads) * \
-         MHA_MIN_(MHA_SIZE_(q_len) * MHA_SEQUENCES_(batch, q_len), MHA_PLAN_QUERIES_) * \
+         MHA_BLOCK_(batch, q_len, kv_len) * \
          (MHA_GROUP_(qk, v, heads, kv_heads, kv_len) * MHA_HEAD_(qk, heads) + \
           (MHA_PLAN_GATHER_ && (kv_len) > 0 ? MHA_SIZE_(kv_heads) \
                                             : MHA_GROUP_(qk, v, heads, kv_heads, kv_len)) * \
