@@ -61,6 +61,9 @@ pub(super) trait Tiles {
     /// Rows of the tile.
     const ROWS: usize;
 
+    /// A register of half the lanes, for columns that fill no more; the same where there is none.
+    type Half: Vector;
+
     /// Registers of columns of the tile, at most 4.
     const VECTORS: usize;
 
@@ -391,8 +394,11 @@ unsafe fn by_lanes<T: Tiles, const M: usize, const N: usize>(t: &Tile) {
         // A machine that reads scattered columns one by one reads a narrow edge so too: one instance
         // less of every tile.
         let scattered = t.b_lane != 1 || (!T::WIDE && t.last < lanes::<T>());
+        let half = <T::Half as Vector>::LANES;
         if scattered {
             T::tile::<M, N, SCATTERED>(t);
+        } else if N == 1 && half < lanes::<T>() && t.last == half {
+            T::tile::<M, N, HALF>(t);
         } else if T::WIDE && t.last < lanes::<T>() {
             T::tile::<M, N, PARTIAL>(t);
         } else {
@@ -402,11 +408,13 @@ unsafe fn by_lanes<T: Tiles, const M: usize, const N: usize>(t: &Tile) {
 }
 
 /// All lanes exist and lie side by side.
-const WHOLE: u8 = 0;
+pub(super) const WHOLE: u8 = 0;
 /// The last register has fewer lanes.
 const PARTIAL: u8 = 1;
 /// The lanes of B do not lie side by side, and the last register may have fewer.
 const SCATTERED: u8 = 2;
+/// There is one register of half the lanes: to the tile, all of its.
+pub(super) const HALF: u8 = 3;
 
 /// One tile: M rows of A against N registers of columns.
 ///

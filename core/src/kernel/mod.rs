@@ -212,7 +212,7 @@ use cortex_m::CortexMKernel as PortableKernel;
     all(target_arch = "arm", target_abi = "eabihf"),
     all(target_arch = "wasm32", target_feature = "simd128")
 )))]
-stamp!(PortableKernel, portable::Portable, rows 4, vectors PORTABLE_VECTORS, tall 4, wide false, pack 0);
+stamp!(PortableKernel, portable::Portable, half portable::Portable, rows 4, vectors PORTABLE_VECTORS, tall 4, wide false, pack 0);
 
 /// On Arm's 32 single registers a tile of 4 × 4 fits, on 16 registers of four lanes 4 × 8.
 #[cfg(not(any(
@@ -223,16 +223,16 @@ const PORTABLE_VECTORS: usize = if cfg!(target_arch = "arm") { 1 } else { 2 };
 
 // Eight registers of C: engines for x86-64 have fifteen in all, and spill when it is ten.
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-stamp!(PortableKernel, wasm32::Simd128, rows 2, vectors 4, tall 4, wide true, pack 4096);
+stamp!(PortableKernel, wasm32::Simd128, half wasm32::Simd128, rows 2, vectors 4, tall 4, wide true, pack 4096);
 
 #[cfg(target_arch = "aarch64")]
-stamp!(NeonKernel, aarch64::Neon, rows 6, vectors 4, tall 6, wide true, pack 8192, features "neon");
+stamp!(NeonKernel, aarch64::Neon, half aarch64::Neon, rows 6, vectors 4, tall 6, wide true, pack 8192, features "neon");
 
 #[cfg(target_arch = "x86_64")]
-stamp!(Avx2Kernel, x86::Avx2, rows 6, vectors 2, tall 6, wide true, pack 16384, features "avx2,fma");
+stamp!(Avx2Kernel, x86::Avx2, half x86::Avx2, rows 6, vectors 2, tall 6, wide true, pack 16384, features "avx2,fma");
 
 #[cfg(target_arch = "x86_64")]
-stamp!(Avx512Kernel, x86::Avx512, rows 6, vectors 4, tall 12, wide true, pack 16384, features "avx512f,avx2,fma");
+stamp!(Avx512Kernel, x86::Avx512, half x86::Avx2, rows 6, vectors 4, tall 12, wide true, pack 16384, features "avx512f,avx2,fma");
 
 /// The bytes of a slice of booleans: 1 for true, 0 for false.
 pub(crate) const fn bool_bytes(bools: &[bool]) -> &[u8] {

@@ -5,11 +5,12 @@
 /// `wide`, one row and [`WIDEST`](super::generic::WIDEST) registers; `pack` is the room, in floats on the stack, to bring columns that do not lie side by side together (0: load
 /// them one by one). With `features`, the kernels are compiled for them.
 macro_rules! stamp {
-    ($name:ident, $vector:ty, rows $rows:expr, vectors $vectors:expr, tall $tall:expr, wide $wide:expr, pack $pack:expr $(, features $features:literal)?) => {
+    ($name:ident, $vector:ty, half $half:ty, rows $rows:expr, vectors $vectors:expr, tall $tall:expr, wide $wide:expr, pack $pack:expr $(, features $features:literal)?) => {
         pub(crate) struct $name;
 
         impl $crate::kernel::generic::Tiles for $name {
             type Vector = $vector;
+            type Half = $half;
             const ROWS: usize = $rows;
             const VECTORS: usize = $vectors;
             const TALL: usize = $tall;
@@ -25,9 +26,16 @@ macro_rules! stamp {
                 unsafe fn shell<const M: usize, const N: usize, const LANES: u8>(
                     t: &$crate::kernel::generic::Tile,
                 ) {
+                    use $crate::kernel::generic::{HALF, WHOLE, tile};
                     // SAFETY: this function is compiled for the vector's instructions; the rest is
                     // passed on.
-                    unsafe { $crate::kernel::generic::tile::<$vector, M, N, LANES>(t) }
+                    unsafe {
+                        if LANES == HALF {
+                            tile::<$half, M, N, WHOLE>(t);
+                        } else {
+                            tile::<$vector, M, N, LANES>(t);
+                        }
+                    }
                 }
                 // SAFETY: passed on; the type is reached through an Isa only.
                 unsafe { shell::<M, N, LANES>(t) }
