@@ -82,7 +82,7 @@ pub(crate) fn attend<K: Kernel, R: Rules>(
         for (row, (top, &m)) in tops.iter_mut().zip(maxima.iter()).enumerate().take(rows) {
             if *top == f32::NEG_INFINITY && see.raise_overflow(row, from, logits.row_mut(row)) {
                 *top = f32::MIN;
-                wide |= softmax::is_wide(m, softmax::ceil(f32::MIN), f32::MIN);
+                wide |= softmax::is_wide(m, f32::MIN, f32::MIN);
             }
         }
         if let Some(scores) = &mut stage {

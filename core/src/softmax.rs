@@ -107,9 +107,15 @@ pub(crate) fn query_scale(scale: Option<f32>, head_qk: usize) -> f32 {
     }
 }
 
-/// Whether a tile must be taken block by block: it raises the maximum from `m` to `raised` so far
-/// above what the row holds, or above its smallest logit, that something might vanish too early.
+/// Whether a tile must be taken block by block: its largest logit, `top`, raises the maximum from `m`
+/// so far above what the row holds, or above its smallest logit, that something might vanish too early.
 #[inline(always)]
-pub(crate) fn is_wide(m: f32, raised: f32, lowest: f32) -> bool {
-    raised > m && (raised - lowest > WIDE || (m > f32::NEG_INFINITY && raised - m > WIDE))
+pub(crate) fn is_wide(m: f32, top: f32, lowest: f32) -> bool {
+    // Hardly ever, so nothing is rounded to learn that it is not.
+    let before = m > f32::NEG_INFINITY;
+    if !(top + 1.0 - lowest > WIDE || before && top + 1.0 - m > WIDE) {
+        return false;
+    }
+    let raised = ceil(top);
+    raised > m && (raised - lowest > WIDE || before && raised - m > WIDE)
 }

@@ -532,7 +532,7 @@ pub(super) unsafe fn tops<V: Vector>(
     tops: &mut [f32],
 ) -> bool {
     // SAFETY: the instructions are the caller's promise.
-    if V::LANES > 1 && !unsafe { may_be_wide::<V>(tile, maxima, tops) } {
+    if !V::ROWS && !unsafe { may_be_wide::<V>(tile, maxima, tops) } {
         return false;
     }
     let mut wide = false;
@@ -540,7 +540,7 @@ pub(super) unsafe fn tops<V: Vector>(
         // SAFETY: the instructions are the caller's promise.
         let (highest, lowest) =
             unsafe { V::extremes(tile.row(row)).unwrap_or_else(|| extremes::<V>(tile.row(row))) };
-        wide |= softmax::is_wide(m, softmax::ceil(highest), lowest);
+        wide |= softmax::is_wide(m, highest, lowest);
         *top = highest;
     }
     wide

@@ -420,6 +420,8 @@ impl Vector for Helium {
         Self(softmax::scale_by_power(self.0, d.0))
     }
 
+    const ROWS: bool = true;
+
     #[inline(always)]
     unsafe fn extremes(row: &[f32]) -> Option<(f32, f32)> {
         Some(extremes(row))
@@ -477,12 +479,23 @@ unsafe extern "C" fn scale_fours(row: *mut [f32; LANES], fours: usize, factor: f
         cpu!(),
         "push {{r7, lr}}",
         "vmov r2, s0",
-        "dls lr, r1",
-        "2:",
+        // One where they are odd, then two at a time.
+        "lsrs r1, r1, #1",
+        "bcc 3f",
         "vldrw.u32 q0, [r0]",
         "vmul.f32 q0, q0, r2",
         "vstrw.32 q0, [r0], #16",
+        "3:",
+        "wls lr, r1, 4f",
+        "2:",
+        "vldrw.u32 q0, [r0]",
+        "vldrw.u32 q1, [r0, #16]",
+        "vmul.f32 q0, q0, r2",
+        "vmul.f32 q1, q1, r2",
+        "vstrw.32 q0, [r0], #16",
+        "vstrw.32 q1, [r0], #16",
         "le lr, 2b",
+        "4:",
         "pop {{r7, pc}}",
     )
 }
@@ -519,12 +532,23 @@ unsafe extern "C" fn extremes_of_fours(row: *const [f32; LANES], fours: usize) -
         "bic r3, r2, #0x80000000",
         "vdup.32 q0, r2",
         "vdup.32 q1, r3",
-        "dls lr, r1",
-        "2:",
+        // One where they are odd, then two at a time.
+        "lsrs r1, r1, #1",
+        "bcc 3f",
         "vldrw.u32 q2, [r0], #16",
         "vmaxnm.f32 q0, q0, q2",
         "vminnm.f32 q1, q1, q2",
+        "3:",
+        "wls lr, r1, 4f",
+        "2:",
+        "vldrw.u32 q2, [r0], #16",
+        "vldrw.u32 q3, [r0], #16",
+        "vmaxnm.f32 q0, q0, q2",
+        "vminnm.f32 q1, q1, q2",
+        "vmaxnm.f32 q0, q0, q3",
+        "vminnm.f32 q1, q1, q3",
         "le lr, 2b",
+        "4:",
         "vmaxnmv.f32 r2, q0",
         "vminnmv.f32 r3, q1",
         "mov r0, r2",

@@ -104,6 +104,9 @@ impl Vector for Portable {
     }
 
     #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+    const ROWS: bool = true;
+
+    #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
     #[inline(always)]
     unsafe fn extremes(row: &[f32]) -> Option<(f32, f32)> {
         Some(super::cortex_m::extremes(row))

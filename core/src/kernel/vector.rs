@@ -91,6 +91,9 @@ pub(crate) trait Vector: Copy {
         }
     }
 
+    /// Whether the machine has ways of its own to go over a row: all of those below.
+    const ROWS: bool = false;
+
     /// The largest element of a row, and the smallest that is not −∞, where the machine has a way of its
     /// own that can tell.
     #[inline(always)]
