@@ -8,7 +8,7 @@ use core::f32::consts::LN_2;
 use core::ops::Range;
 
 use crate::call::ScoresAt;
-use crate::kernel::{Kernel, Matrix, MatrixMut, Start};
+use crate::kernel::{Kernel, Matrix, MatrixMut, Spread, Start};
 use crate::options::{Options, Rules};
 use crate::plan::TileParts;
 use crate::softmax::{self, BLOCK, LOG2_E};
@@ -78,7 +78,9 @@ pub(crate) fn attend<K: Kernel, R: Rules>(
                 see.apply(row, from, logits.row_mut(row));
             }
         }
-        let mut wide = K::tops(&logits, maxima, tops);
+        let spread = K::tops(&logits, maxima, tops);
+        let mut wide = spread == Spread::Wide;
+        let near = spread == Spread::Near;
         for (row, (top, &m)) in tops.iter_mut().zip(maxima.iter()).enumerate().take(rows) {
             if *top == f32::NEG_INFINITY && see.raise_overflow(row, from, logits.row_mut(row)) {
                 *top = f32::MIN;
@@ -95,7 +97,7 @@ pub(crate) fn attend<K: Kernel, R: Rules>(
         // The common case: there is but this tile, and nothing beside the keys takes part.
         let alone = from == first && from + count == visible.end && !wide;
         if alone && see.options().is_none_or(Options::is_keys_alone) {
-            K::settle(&mut logits, tops, maxima);
+            K::settle(&mut logits, tops, maxima, near);
             for row in 0..rows {
                 let Some(dropout) = see.dropout(row) else { break };
                 dropout.apply(from, logits.row_mut(row));
@@ -136,7 +138,7 @@ pub(crate) fn attend<K: Kernel, R: Rules>(
             }
             let mut logits = tile.part(rows, from - origin, count);
             let so_far = if started { Some(&mut *mixed) } else { None };
-            K::advance(&mut logits, tops, maxima, sums, so_far);
+            K::advance(&mut logits, tops, maxima, sums, so_far, near && !wide);
             for row in 0..rows {
                 let Some(dropout) = see.dropout(row) else { break };
                 dropout.apply(from, logits.row_mut(row));
@@ -217,7 +219,7 @@ fn mixed_keys<R: Rules>(
 fn weight<K: Kernel>(logit: f32, m: f32) -> f32 {
     let mut one = [logit];
     let mut tile = MatrixMut::new(&mut one, 1, 1, 1);
-    K::advance(&mut tile, &[f32::NEG_INFINITY], &mut [m], &mut [[0.0; BLOCK]], None);
+    K::advance(&mut tile, &[f32::NEG_INFINITY], &mut [m], &mut [[0.0; BLOCK]], None, false);
     one[0]
 }
 
@@ -284,7 +286,7 @@ pub(crate) fn add_scores<K: Kernel, R: Rules>(
             if top[0] == f32::NEG_INFINITY {
                 see.raise_overflow(row, from, one.row_mut(0));
             }
-            K::advance(&mut one, &top, &mut m, &mut [[0.0; BLOCK]], None);
+            K::advance(&mut one, &top, &mut m, &mut [[0.0; BLOCK]], None, false);
             if let Some(dropout) = see.dropout(row) {
                 dropout.apply(from, weights);
             }

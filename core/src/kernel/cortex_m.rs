@@ -17,6 +17,7 @@
 //! a product and a sum; M7 takes one for either: the feature `cortex-m7` chooses. (`vmla` rounds twice:
 //! it is no fused multiply-add.)
 
+use super::Spread;
 use super::generic;
 use super::matrix::{Columns, Matrix, MatrixMut, Start};
 use super::portable::Portable;
@@ -36,8 +37,10 @@ mod tiles;
 
 pub(super) use product::{Panels, Row, TILE, Tiles, product};
 #[cfg(feature = "helium")]
+pub(super) use rows::total;
+#[cfg(feature = "helium")]
 pub(super) use rows::{MAGIC, extremes_plainly};
-pub(super) use rows::{extremes, scale, total, weigh};
+pub(super) use rows::{extremes, scale, weigh, weigh_all};
 #[cfg(feature = "helium")]
 pub(super) use tiles::{dots_with, finish, row_with};
 
@@ -59,7 +62,7 @@ impl super::Kernel for CortexMKernel {
         unsafe { generic::turn::<Portable>(from, to) }
     }
 
-    fn tops(tile: &MatrixMut<'_>, maxima: &[f32], tops: &mut [f32]) -> bool {
+    fn tops(tile: &MatrixMut<'_>, maxima: &[f32], tops: &mut [f32]) -> Spread {
         // SAFETY: as above.
         unsafe { generic::tops::<Portable>(tile, maxima, tops) }
     }
@@ -70,14 +73,15 @@ impl super::Kernel for CortexMKernel {
         maxima: &mut [f32],
         sums: &mut [[f32; BLOCK]],
         mixed: Option<&mut MatrixMut<'_>>,
+        near: bool,
     ) {
         // SAFETY: as above.
-        unsafe { generic::advance::<Portable>(tile, tops, maxima, sums, mixed) }
+        unsafe { generic::advance::<Portable>(tile, tops, maxima, sums, mixed, near) }
     }
 
-    fn settle(tile: &mut MatrixMut<'_>, tops: &mut [f32], maxima: &mut [f32]) {
+    fn settle(tile: &mut MatrixMut<'_>, tops: &mut [f32], maxima: &mut [f32], near: bool) {
         // SAFETY: as above.
-        unsafe { generic::settle::<Portable>(tile, tops, maxima) }
+        unsafe { generic::settle::<Portable>(tile, tops, maxima, near) }
     }
 
     fn scale_rows(rows: &mut MatrixMut<'_>, factors: &[f32]) {

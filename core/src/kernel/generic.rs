@@ -19,6 +19,7 @@
 
 use core::mem::MaybeUninit;
 
+use super::Spread;
 use super::matrix::{Columns, Matrix, MatrixMut, Start};
 use super::vector::Vector;
 use crate::softmax::{self, BLOCK, EXP2};
@@ -520,8 +521,7 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
     }
 }
 
-/// The largest logit of each row of a tile, and whether the tile must be taken block by block:
-/// see [`softmax::is_wide`].
+/// The largest logit of each row of a tile, and how far its logits lie apart.
 ///
 /// # Safety
 /// The machine has `V`'s instructions.
@@ -530,20 +530,36 @@ pub(super) unsafe fn tops<V: Vector>(
     tile: &MatrixMut<'_>,
     maxima: &[f32],
     tops: &mut [f32],
-) -> bool {
+) -> Spread {
     // SAFETY: the instructions are the caller's promise.
     if !V::ROWS && !unsafe { may_be_wide::<V>(tile, maxima, tops) } {
-        return false;
+        return Spread::Far;
     }
-    let mut wide = false;
+    let (mut wide, mut near) = (false, V::ROWS);
     for (row, (top, &m)) in tops.iter_mut().zip(maxima).enumerate().take(tile.rows) {
+        let row = tile.row(row);
         // SAFETY: the instructions are the caller's promise.
-        let (highest, lowest) =
-            unsafe { V::extremes(tile.row(row)).unwrap_or_else(|| extremes::<V>(tile.row(row))) };
-        wide |= softmax::is_wide(m, highest, lowest);
+        let (highest, lowest, numbers) = unsafe {
+            V::extremes(row).unwrap_or_else(|| {
+                let (highest, lowest) = extremes::<V>(row);
+                (highest, lowest, false)
+            })
+        };
+        let first = m == f32::NEG_INFINITY;
+        if !(first && numbers && highest + 1.0 - lowest <= softmax::WIDE) {
+            let against = if m > highest { m } else { highest };
+            near &= numbers && against + 1.0 - lowest <= softmax::WIDE;
+            wide |= softmax::is_wide(m, highest, lowest);
+        }
         *top = highest;
     }
-    wide
+    if wide {
+        Spread::Wide
+    } else if near {
+        Spread::Near
+    } else {
+        Spread::Far
+    }
 }
 
 /// The tops of a tile, and whether a row of it may be wide, judged by the smallest logit of all rows:
@@ -634,6 +650,7 @@ pub(super) unsafe fn advance<V: Vector>(
     maxima: &mut [f32],
     sums: &mut [[f32; BLOCK]],
     mut mixed: Option<&mut MatrixMut<'_>>,
+    near: bool,
 ) {
     for row in 0..tile.rows {
         let (Some(&top), Some(m), Some(sums)) =
@@ -662,7 +679,7 @@ pub(super) unsafe fn advance<V: Vector>(
         let against = finite(*m, logits);
         // SAFETY: the instructions are the caller's promise; the sums are sixteen floats.
         unsafe {
-            if V::weigh(logits, against, sums) {
+            if V::weigh(logits, against, sums, near) {
                 continue;
             }
             let mut acc = load_sums::<V>(sums);
@@ -684,14 +701,15 @@ pub(super) unsafe fn settle<V: Vector>(
     tile: &mut MatrixMut<'_>,
     tops: &mut [f32],
     maxima: &mut [f32],
+    near: bool,
 ) {
     for (row, (top, m)) in tops.iter_mut().zip(maxima).enumerate().take(tile.rows) {
         *m = softmax::ceil(*top);
         let logits = tile.row_mut(row);
-        let against = finite(*m, logits);
+        let against = if near { *m } else { finite(*m, logits) };
         // SAFETY: the instructions are the caller's promise.
         unsafe {
-            if let Some(sum) = V::weigh_all(logits, against) {
+            if let Some(sum) = V::weigh_all(logits, against, near) {
                 *top = softmax::normaliser(sum);
                 continue;
             }

@@ -11,6 +11,7 @@
 use core::arch::naked_asm;
 use core::mem::MaybeUninit;
 
+use super::Spread;
 use super::cortex_m::{self, MAGIC, Panels, Row, TILE, Tiles, dots_with, finish, row_with};
 use super::generic;
 use super::matrix::{Columns, Matrix, MatrixMut, Start};
@@ -35,7 +36,7 @@ impl super::Kernel for HeliumKernel {
         unsafe { generic::turn::<Helium>(from, to) }
     }
 
-    fn tops(tile: &MatrixMut<'_>, maxima: &[f32], tops: &mut [f32]) -> bool {
+    fn tops(tile: &MatrixMut<'_>, maxima: &[f32], tops: &mut [f32]) -> Spread {
         // SAFETY: as above.
         unsafe { generic::tops::<Helium>(tile, maxima, tops) }
     }
@@ -46,14 +47,15 @@ impl super::Kernel for HeliumKernel {
         maxima: &mut [f32],
         sums: &mut [[f32; BLOCK]],
         mixed: Option<&mut MatrixMut<'_>>,
+        near: bool,
     ) {
         // SAFETY: as above.
-        unsafe { generic::advance::<Helium>(tile, tops, maxima, sums, mixed) }
+        unsafe { generic::advance::<Helium>(tile, tops, maxima, sums, mixed, near) }
     }
 
-    fn settle(tile: &mut MatrixMut<'_>, tops: &mut [f32], maxima: &mut [f32]) {
+    fn settle(tile: &mut MatrixMut<'_>, tops: &mut [f32], maxima: &mut [f32], near: bool) {
         // SAFETY: as above.
-        unsafe { generic::settle::<Helium>(tile, tops, maxima) }
+        unsafe { generic::settle::<Helium>(tile, tops, maxima, near) }
     }
 
     fn scale_rows(rows: &mut MatrixMut<'_>, factors: &[f32]) {
@@ -423,18 +425,19 @@ impl Vector for Helium {
     const ROWS: bool = true;
 
     #[inline(always)]
-    unsafe fn extremes(row: &[f32]) -> Option<(f32, f32)> {
-        Some(extremes(row))
+    unsafe fn extremes(row: &[f32]) -> Option<(f32, f32, bool)> {
+        let (highest, lowest) = extremes(row);
+        Some((highest, lowest, false))
     }
 
     #[inline(always)]
-    unsafe fn weigh(row: &mut [f32], m: f32, sums: &mut [f32; BLOCK]) -> bool {
+    unsafe fn weigh(row: &mut [f32], m: f32, sums: &mut [f32; BLOCK], _near: bool) -> bool {
         weigh(row, m, sums);
         true
     }
 
     #[inline(always)]
-    unsafe fn weigh_all(row: &mut [f32], m: f32) -> Option<f32> {
+    unsafe fn weigh_all(row: &mut [f32], m: f32, _near: bool) -> Option<f32> {
         let mut sums = MaybeUninit::uninit();
         clear(&mut sums);
         // SAFETY: sixteen floats, cleared.

@@ -167,6 +167,18 @@ pub(crate) trait Task {
     fn run<K: Kernel>(self) -> Self::Output;
 }
 
+/// How far the logits of a tile lie apart, the running maxima among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spread {
+    /// Every logit is a number at most [`WIDE`](crate::softmax::WIDE) below what the maximum of its row
+    /// becomes. A machine that makes nothing of it does not look.
+    Near,
+    /// Some may be hidden, or far below.
+    Far,
+    /// The tile must be taken block by block: [`is_wide`](crate::softmax::is_wide) for one of its rows.
+    Wide,
+}
+
 /// What the driver asks of a machine. All of it is safe to call: views are checked against their
 /// slices, and an [`Isa`] has vouched for the instructions.
 pub(crate) trait Kernel {
@@ -182,24 +194,26 @@ pub(crate) trait Kernel {
     /// `to[j][i] = from[i][j]`.
     fn turn(from: Matrix<'_>, to: &mut MatrixMut<'_>);
 
-    /// The largest logit of each row of a tile, NaN passed over, −∞ for nothing; and whether the
-    /// tile must be taken block by block, [`is_wide`](crate::softmax::is_wide) for any of its rows.
-    fn tops(tile: &MatrixMut<'_>, maxima: &[f32], tops: &mut [f32]) -> bool;
+    /// The largest logit of each row of a tile, NaN passed over, −∞ for nothing; and how far the
+    /// logits lie apart.
+    fn tops(tile: &MatrixMut<'_>, maxima: &[f32], tops: &mut [f32]) -> Spread;
 
     /// Takes a tile of logits into the softmax, each row with its top: raises its maximum, shifts its
     /// sums and its row of `mixed`, turns its logits into weights and adds each to the partial sum of
-    /// its place modulo 16. The row's first element has place 0.
+    /// its place modulo 16. The row's first element has place 0. `near` says that the tile is
+    /// [`Spread::Near`].
     fn advance(
         tile: &mut MatrixMut<'_>,
         tops: &[f32],
         maxima: &mut [f32],
         sums: &mut [[f32; 16]],
         mixed: Option<&mut MatrixMut<'_>>,
+        near: bool,
     );
 
     /// [`Kernel::advance`] for rows of which this tile is everything: each top becomes the factor
     /// that normalises the row.
-    fn settle(tile: &mut MatrixMut<'_>, tops: &mut [f32], maxima: &mut [f32]);
+    fn settle(tile: &mut MatrixMut<'_>, tops: &mut [f32], maxima: &mut [f32], near: bool);
 
     /// Multiplies each row by its factor; a factor of 0 clears it, whatever it holds.
     fn scale_rows(rows: &mut MatrixMut<'_>, factors: &[f32]);

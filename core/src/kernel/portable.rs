@@ -108,24 +108,21 @@ impl Vector for Portable {
 
     #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
     #[inline(always)]
-    unsafe fn extremes(row: &[f32]) -> Option<(f32, f32)> {
+    unsafe fn extremes(row: &[f32]) -> Option<(f32, f32, bool)> {
         Some(super::cortex_m::extremes(row))
     }
 
     #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
     #[inline(always)]
-    unsafe fn weigh(row: &mut [f32], m: f32, sums: &mut [f32; 16]) -> bool {
-        super::cortex_m::weigh(row, m, sums);
+    unsafe fn weigh(row: &mut [f32], m: f32, sums: &mut [f32; 16], near: bool) -> bool {
+        super::cortex_m::weigh(row, m, sums, near);
         true
     }
 
     #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
     #[inline(always)]
-    unsafe fn weigh_all(row: &mut [f32], m: f32) -> Option<f32> {
-        // Stored one by one: for so few, a call to memset takes four times as long.
-        let mut sums = [core::hint::black_box(0.0); 16];
-        super::cortex_m::weigh(row, m, &mut sums);
-        Some(super::cortex_m::total(&sums))
+    unsafe fn weigh_all(row: &mut [f32], m: f32, near: bool) -> Option<f32> {
+        Some(super::cortex_m::weigh_all(row, m, near))
     }
 
     #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]

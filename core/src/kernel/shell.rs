@@ -93,7 +93,7 @@ macro_rules! stamp {
                     tile: &$crate::kernel::MatrixMut<'_>,
                     maxima: &[f32],
                     tops: &mut [f32],
-                ) -> bool = tops::<$vector> $(, $features)?
+                ) -> $crate::kernel::Spread = tops::<$vector> $(, $features)?
             }
             $crate::kernel::shell::shell! {
                 fn advance(
@@ -102,6 +102,7 @@ macro_rules! stamp {
                     maxima: &mut [f32],
                     sums: &mut [[f32; 16]],
                     mixed: Option<&mut $crate::kernel::MatrixMut<'_>>,
+                    near: bool,
                 ) -> () = advance::<$vector> $(, $features)?
             }
             $crate::kernel::shell::shell! {
@@ -109,6 +110,7 @@ macro_rules! stamp {
                     tile: &mut $crate::kernel::MatrixMut<'_>,
                     tops: &mut [f32],
                     maxima: &mut [f32],
+                    near: bool,
                 ) -> () = settle::<$vector> $(, $features)?
             }
             $crate::kernel::shell::shell! {

@@ -276,7 +276,8 @@ fn check_rows<K: Kernel>(fused: bool, edge: Edge, memory: &mut Memory) {
         let logits = tile;
         let tile = memory.a.place(&logits, edge);
         let view = MatrixMut::new(tile, 3, len, stride);
-        let wide = K::tops(&view, &maxima, &mut tops);
+        let spread = K::tops(&view, &maxima, &mut tops);
+        let (wide, near) = (spread == Spread::Wide, spread == Spread::Near);
         let mut any_wide = false;
         for ((row, &top), &m) in rows.iter().zip(&tops).zip(&maxima) {
             let visible = row.iter().copied().filter(|l| !l.is_nan());
@@ -297,7 +298,7 @@ fn check_rows<K: Kernel>(fused: bool, edge: Edge, memory: &mut Memory) {
         let before = maxima;
         let mut view = MatrixMut::new(tile, 3, len, stride);
         let mut mix = MatrixMut::new(mixed, 3, len, len + 1);
-        K::advance(&mut view, &tops, &mut maxima, sums, Some(&mut mix));
+        K::advance(&mut view, &tops, &mut maxima, sums, Some(&mut mix), near);
         for (row, logits) in rows.iter().enumerate() {
             let m = before[row].max(softmax::ceil(tops[row]));
             assert_eq!(maxima[row], m, "maximum of {len}");
@@ -323,7 +324,7 @@ fn check_rows<K: Kernel>(fused: bool, edge: Edge, memory: &mut Memory) {
         // Where this is all that the rows have.
         let settled = memory.c.place(&logits, edge);
         let (mut factors, mut maxima) = (tops, [0.0; 3]);
-        K::settle(&mut MatrixMut::new(settled, 3, len, stride), &mut factors, &mut maxima);
+        K::settle(&mut MatrixMut::new(settled, 3, len, stride), &mut factors, &mut maxima, false);
         for (row, logits) in rows.iter().enumerate() {
             let m = softmax::ceil(tops[row]);
             assert_eq!(maxima[row], m, "maximum of {len} settled");
@@ -354,7 +355,7 @@ fn weigh<K: Kernel>(row: &mut [f32], m: f32, sums: &mut [f32; BLOCK]) {
     let len = row.len();
     let mut tile = MatrixMut::new(row, 1, len, len);
     let sums = core::slice::from_mut(sums);
-    K::advance(&mut tile, &[f32::NEG_INFINITY], &mut [m], sums, None);
+    K::advance(&mut tile, &[f32::NEG_INFINITY], &mut [m], sums, None, false);
 }
 
 /// The weight of one logit, in plain operations.

@@ -94,23 +94,23 @@ pub(crate) trait Vector: Copy {
     /// Whether the machine has ways of its own to go over a row: all of those below.
     const ROWS: bool = false;
 
-    /// The largest element of a row, and the smallest that is not −∞, where the machine has a way of its
-    /// own that can tell.
+    /// The largest element of a row, the smallest that is not −∞, and whether every one is surely a number,
+    /// where the machine has a way of its own that can tell.
     #[inline(always)]
-    unsafe fn extremes(_row: &[f32]) -> Option<(f32, f32)> {
+    unsafe fn extremes(_row: &[f32]) -> Option<(f32, f32, bool)> {
         None
     }
 
     /// Turns a row of logits into weights and adds them to the row's sums, where the machine has a way of
-    /// its own; whether it has.
+    /// its own; whether it has. `near`: see [`Spread::Near`](super::Spread::Near).
     #[inline(always)]
-    unsafe fn weigh(_row: &mut [f32], _m: f32, _sums: &mut [f32; 16]) -> bool {
+    unsafe fn weigh(_row: &mut [f32], _m: f32, _sums: &mut [f32; 16], _near: bool) -> bool {
         false
     }
 
     /// [`Vector::weigh`] for sums that begin at 0; their total.
     #[inline(always)]
-    unsafe fn weigh_all(_row: &mut [f32], _m: f32) -> Option<f32> {
+    unsafe fn weigh_all(_row: &mut [f32], _m: f32, _near: bool) -> Option<f32> {
         None
     }
 
