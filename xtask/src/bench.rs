@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the benchmark, built as it must be to be worth reading; and `bench cores`, which
 //! counts on microcontrollers.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -13,8 +14,8 @@ use crate::{cores, python, root, tools, wasm};
 pub(crate) struct Args {
     #[command(subcommand)]
     word: Option<Word>,
-    /// Also time ONNX Runtime, OpenVINO, JAX and numpy, got from PyPI, in turn with ours; their results are
-    /// compared first
+    /// Also time ONNX Runtime, OpenVINO, JAX and numpy, got from PyPI, and burn and candle, from crates.io,
+    /// in turn with ours; their results are compared first
     #[arg(long)]
     peers: bool,
     /// Also time the npm package in Node and in Chromium, beside onnxruntime-web and TensorFlow.js
@@ -56,6 +57,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         let program = root().join("bench/peers/host.py");
         let command = format!("{} -B {}", python::PROGRAM, program.display());
         cargo.args(["--worker", &command]);
+        cargo.args(["--worker", &rust_peers()?.display().to_string()]);
     }
     if args.wasm {
         cargo.env("MHA_PACKAGE", wasm::package()?);
@@ -70,4 +72,17 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let status = cargo.current_dir(root()).status()?;
     ensure!(status.success(), "the benchmark failed: {status}");
     Ok(())
+}
+
+/// Builds the worker of Rust's libraries, for the processor that it will run on: they choose their
+/// instructions when they are compiled.
+fn rust_peers() -> Result<PathBuf> {
+    let target = root().join("target/peers");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--quiet", "--locked", "--manifest-path"]);
+    cargo.arg(root().join("bench/peers/rust/Cargo.toml")).arg("--target-dir").arg(&target);
+    cargo.env("RUSTFLAGS", "-C target-cpu=native");
+    let status = cargo.status()?;
+    ensure!(status.success(), "the worker of Rust's libraries does not build: {status}");
+    Ok(target.join("release/mha-bench-peers"))
 }
