@@ -11,6 +11,19 @@ const SIGN: u32 = (-0.0f32).to_bits();
 /// Floats that the loops over a row take at once.
 const EIGHT: usize = 8;
 
+/// One instruction for each of eight registers.
+macro_rules! each {
+    ($op:literal $(, $to:literal)+ ; $from:literal) => {
+        concat!($($op, " ", $to, ", ", $to, ", ", $from, "\n"),+)
+    };
+    ($op:literal $(, $to:literal $a:literal)+ ; $b:literal) => {
+        concat!($($op, " ", $to, ", ", $a, ", ", $b, "\n"),+)
+    };
+    ($op:literal $(, $to:literal $a:literal $b:literal)+) => {
+        concat!($($op, " ", $to, ", ", $a, ", ", $b, "\n"),+)
+    };
+}
+
 /// The largest element of a row, and the smallest that is not −∞, NaN passed over; and whether there was
 /// nothing to pass over.
 pub(in crate::kernel) fn extremes(row: &[f32]) -> (f32, f32, bool) {
@@ -143,19 +156,25 @@ pub(in crate::kernel) fn scale(row: &mut [f32], factor: f32) {
 /// There are as many.
 #[unsafe(naked)]
 unsafe extern "C" fn scale_eights(row: *mut [f32; EIGHT], eights: usize, factor: f32) {
+    macro_rules! eight {
+        () => {
+            concat!(
+                "vldmia r0, {{s8-s15}}\n",
+                each!("vmul.f32", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15"; "s0"),
+                "vstmia r0!, {{s8-s15}}\n",
+            )
+        };
+    }
     naked_asm!(
         fpu!(),
+        // Two at a time; one first where they are odd.
+        "adds r1, r1, #1",
+        "lsrs r1, r1, #1",
+        "bcc 2f",
         "1:",
-        "vldmia r0, {{s8-s15}}",
-        "vmul.f32 s8, s8, s0",
-        "vmul.f32 s9, s9, s0",
-        "vmul.f32 s10, s10, s0",
-        "vmul.f32 s11, s11, s0",
-        "vmul.f32 s12, s12, s0",
-        "vmul.f32 s13, s13, s0",
-        "vmul.f32 s14, s14, s0",
-        "vmul.f32 s15, s15, s0",
-        "vstmia r0!, {{s8-s15}}",
+        eight!(),
+        "2:",
+        eight!(),
         "subs r1, r1, #1",
         "bne 1b",
         "bx lr",
@@ -288,18 +307,6 @@ fn weight(l: f32, m: f32) -> f32 {
     softmax::scale_by_power(p.unwrap_or_default(), n - m)
 }
 
-/// One instruction for each of eight registers.
-macro_rules! each {
-    ($op:literal $(, $to:literal)+ ; $from:literal) => {
-        concat!($($op, " ", $to, ", ", $to, ", ", $from, "\n"),+)
-    };
-    ($op:literal $(, $to:literal $a:literal)+ ; $b:literal) => {
-        concat!($($op, " ", $to, ", ", $a, ", ", $b, "\n"),+)
-    };
-    ($op:literal $(, $to:literal $a:literal $b:literal)+) => {
-        concat!($($op, " ", $to, ", ", $a, ", ", $b, "\n"),+)
-    };
-}
 /// `p = p · f + coefficient`.
 macro_rules! horner {
     ($coefficient:literal) => {
