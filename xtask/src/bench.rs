@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cores, python, root, tools, wasm};
+use crate::{cores, python, report, root, tools, wasm};
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -79,10 +79,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
 fn rust_peers() -> Result<PathBuf> {
     let target = root().join("target/peers");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--quiet", "--locked", "--manifest-path"]);
+    cargo.args(["build", "--release", "--locked", "--manifest-path"]);
     cargo.arg(root().join("bench/peers/rust/Cargo.toml")).arg("--target-dir").arg(&target);
-    cargo.env("RUSTFLAGS", "-C target-cpu=native");
-    let status = cargo.status()?;
-    ensure!(status.success(), "the worker of Rust's libraries does not build: {status}");
+    report::call(cargo.env("RUSTFLAGS", "-C target-cpu=native"))?;
     Ok(target.join("release/mha-bench-peers"))
 }

@@ -139,6 +139,10 @@ fn cargo() -> Command {
 fn core(report: &mut Report) {
     report.command("formatting", cargo().args(["fmt", "--all", "--check"]));
     report.command(
+        "formatting of the package apart",
+        cargo().args(["fmt", "--check", "--manifest-path", "bench/peers/rust/Cargo.toml"]),
+    );
+    report.command(
         "lints",
         cargo().args(["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"]),
     );

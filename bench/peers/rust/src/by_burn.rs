@@ -12,8 +12,9 @@ type Numbers<const D: usize> = Tensor<NdArray<f32>, D>;
 /// Weights, inputs and the past in burn's tensors.
 pub(crate) struct Layer {
     sizes: Description,
-    weights: [Numbers<3>; 4],
-    inputs: [Numbers<3>; 3],
+    weights: [Numbers<2>; 4],
+    inputs: [Numbers<2>; 3],
+    /// Keys `[batch, heads, d, past]`, and values `[batch, heads, past, d_v]`.
     past: Option<[Numbers<4>; 2]>,
 }
 
@@ -26,41 +27,55 @@ impl Layer {
         let sizes = case.sizes.clone();
         let Description { q_in, k_in, v_in, qk, v, out, heads, batch, q_len, past, .. } = sizes;
         let weights = [
-            tensor(&case.wq, [1, q_in, qk]),
-            tensor(&case.wk, [1, k_in, qk]),
-            tensor(&case.wv, [1, v_in, v]),
-            tensor(&case.wo, [1, v, out]),
+            tensor(&case.wq, [q_in, qk]),
+            tensor(&case.wk, [k_in, qk]),
+            tensor(&case.wv, [v_in, v]),
+            tensor(&case.wo, [v, out]),
         ];
+        // Rows of all sequences below each other: one product for all.
         let keys = case.new_keys();
         let inputs = [
-            tensor(&case.q_input, [batch, q_len, q_in]),
-            tensor(&case.k_input, [batch, keys, k_in]),
-            tensor(&case.v_input, [batch, keys, v_in]),
+            tensor(&case.q_input, [batch * q_len, q_in]),
+            tensor(&case.k_input, [batch * keys, k_in]),
+            tensor(&case.v_input, [batch * keys, v_in]),
         ];
         let heads_of = |floats: &[f32], width: usize| -> Numbers<4> {
             tensor(floats, [batch, past, heads, width / heads]).swap_dims(1, 2)
         };
-        let past = (past > 0).then(|| [heads_of(&case.past_k, qk), heads_of(&case.past_v, v)]);
+        // Laid out anew, so that no call has to.
+        let laid_out =
+            |x: Numbers<4>| -> Numbers<4> { Tensor::from_data(x.into_data(), &Default::default()) };
+        let past = (past > 0).then(|| {
+            let keys = heads_of(&case.past_k, qk).swap_dims(2, 3);
+            [laid_out(keys), laid_out(heads_of(&case.past_v, v))]
+        });
         Self { sizes, weights, inputs, past }
     }
 
-    fn forward(&self) -> (Numbers<3>, Numbers<4>) {
-        let Description { batch, q_len, heads, v: width, .. } = self.sizes;
+    fn forward(&self) -> (Numbers<2>, Numbers<4>) {
+        let Description { batch, q_len, kv_len, heads, v: width, past: len, .. } = self.sizes;
         let [wq, wk, wv, wo] = self.weights.clone();
         let [q, k, v] = self.inputs.clone();
-        let heads_of = |x: Numbers<3>| {
-            let [batch, len, width] = x.dims();
-            x.reshape([batch, len, heads, width / heads]).swap_dims(1, 2)
+        let heads_of = |x: Numbers<2>| {
+            let [rows, width] = x.dims();
+            x.reshape([batch, rows / batch, heads, width / heads]).swap_dims(1, 2)
         };
-        let (q, mut k, mut v) =
-            (heads_of(q.matmul(wq)), heads_of(k.matmul(wk)), heads_of(v.matmul(wv)));
-        if let Some([past_k, past_v]) = self.past.clone() {
-            k = Tensor::cat(vec![past_k, k], 2);
-            v = Tensor::cat(vec![past_v, v], 2);
-        }
-        let scores = softmax(q.matmul(k.swap_dims(2, 3)), 3);
-        let mixed = scores.clone().matmul(v).swap_dims(1, 2).reshape([batch, q_len, width]);
-        (mixed.matmul(wo), scores)
+        let (q, k, v) = (heads_of(q.matmul(wq)), heads_of(k.matmul(wk)), heads_of(v.matmul(wv)));
+        let k = k.swap_dims(2, 3);
+        // Logits are put together, not keys: the past is long and stays where it is.
+        let (mixed, scores) = match self.past.clone() {
+            None => {
+                let scores = softmax(q.matmul(k), 3);
+                (scores.clone().matmul(v), scores)
+            }
+            Some([past_k, past_v]) => {
+                let logits = Tensor::cat(vec![q.clone().matmul(past_k), q.matmul(k)], 3);
+                let scores = softmax(logits, 3);
+                let before = scores.clone().narrow(3, 0, len).matmul(past_v);
+                (before + scores.clone().narrow(3, len, kv_len - len).matmul(v), scores)
+            }
+        };
+        (mixed.swap_dims(1, 2).reshape([batch * q_len, width]).matmul(wo), scores)
     }
 }
 

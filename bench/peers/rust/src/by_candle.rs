@@ -11,6 +11,7 @@ pub(crate) struct Layer {
     sizes: Description,
     weights: [Tensor; 4],
     inputs: [Tensor; 3],
+    /// Keys `[batch, heads, d, past]`, and values `[batch, heads, past, d_v]`.
     past: Option<[Tensor; 2]>,
 }
 
@@ -39,7 +40,7 @@ impl Layer {
             tensor(floats, [batch, past, heads, width / heads])?.transpose(1, 2)?.contiguous()
         };
         let past = if past > 0 {
-            Some([heads_of(&case.past_k, qk)?, heads_of(&case.past_v, v)?])
+            Some([heads_of(&case.past_k, qk)?.t()?, heads_of(&case.past_v, v)?])
         } else {
             None
         };
@@ -47,22 +48,32 @@ impl Layer {
     }
 
     fn forward(&self) -> candle_core::Result<(Tensor, Tensor)> {
-        let Description { batch, q_len, heads, v: width, .. } = self.sizes;
+        let Description { batch, q_len, kv_len, heads, v: width, past: len, .. } = self.sizes;
         let [wq, wk, wv, wo] = &self.weights;
         let [q, k, v] = &self.inputs;
         let heads_of = |x: Tensor| {
             let (rows, width) = x.dims2()?;
             x.reshape((batch, rows / batch, heads, width / heads))?.transpose(1, 2)?.contiguous()
         };
-        let (q, mut k, mut v) =
+        let (q, k, v) =
             (heads_of(q.matmul(wq)?)?, heads_of(k.matmul(wk)?)?, heads_of(v.matmul(wv)?)?);
-        if let Some([past_k, past_v]) = &self.past {
-            k = Tensor::cat(&[past_k, &k], 2)?;
-            v = Tensor::cat(&[past_v, &v], 2)?;
-        }
-        let scores = softmax_last_dim(&q.matmul(&k.t()?)?)?;
-        let mixed = scores.matmul(&v)?.transpose(1, 2)?.reshape((batch * q_len, width))?;
-        Ok((mixed.matmul(wo)?, scores))
+        let k = k.t()?;
+        // Logits are put together, not keys: the past is long and stays where it is.
+        let (mixed, scores) = match &self.past {
+            None => {
+                let scores = softmax_last_dim(&q.matmul(&k)?)?;
+                (scores.matmul(&v)?, scores)
+            }
+            Some([past_k, past_v]) => {
+                let logits = Tensor::cat(&[q.matmul(past_k)?, q.matmul(&k)?], 3)?;
+                let scores = softmax_last_dim(&logits)?;
+                let part = |start, len| scores.narrow(3, start, len)?.contiguous();
+                let before = part(0, len)?.matmul(past_v)?;
+                ((before + part(len, kv_len - len)?.matmul(&v)?)?, scores)
+            }
+        };
+        let y = mixed.transpose(1, 2)?.reshape((batch * q_len, width))?.matmul(wo)?;
+        Ok((y, scores))
     }
 }
 
