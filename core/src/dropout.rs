@@ -31,6 +31,11 @@ impl Dropout {
         }
     }
 
+    /// Whether it drops anything.
+    pub(crate) fn drops(&self) -> bool {
+        self.p > 0.0
+    }
+
     /// The decisions for one row of scores, or `None` where nothing can be dropped.
     pub(crate) fn row(self, batch: usize, head: usize, query: usize) -> Option<DropoutRow> {
         if self.p == 0.0 {

@@ -66,6 +66,7 @@
 #![deny(missing_docs, unsafe_code)]
 
 mod attention;
+mod backward;
 mod cache;
 mod call;
 mod dims;
@@ -91,6 +92,9 @@ mod view;
 mod visible;
 mod work;
 
+pub use backward::{
+    BackwardError, Gradients, Part, Upstream, dot_product_attention_backward,
+};
 pub use cache::{Cache, CacheConfig, CacheState};
 pub use call::{Inputs, Outputs, ScoresAt, Weights};
 pub use dims::{Attention, Config, Dims, Shape, WeightOrder};

@@ -43,10 +43,21 @@ impl<'a, T> Broadcast<'a, T> {
     /// The row of one query: its elements from the first key on, and how far apart they are (0
     /// where one element stands for all keys).
     pub(crate) fn row(&self, batch: usize, head: usize, query: usize) -> (&'a [T], usize) {
+        let (at, step) = self.place(batch, head, query);
+        (self.data.get(at..).unwrap_or(&[]), step)
+    }
+
+    /// Where the row of one query begins, and how far apart its elements are.
+    pub(crate) fn place(&self, batch: usize, head: usize, query: usize) -> (usize, usize) {
         let [eb, eh, eq, ek] = self.extents;
         let pick = |index: usize, extent: usize| if extent == 1 { 0 } else { index };
         let row = (pick(batch, eb) * eh + pick(head, eh)) * eq + pick(query, eq);
-        (self.data.get(row * ek..).unwrap_or(&[]), usize::from(ek != 1))
+        (row * ek, usize::from(ek != 1))
+    }
+
+    /// How many elements there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.data.len()
     }
 }
 

@@ -142,6 +142,11 @@ impl<'a> Options<'a> {
         self.sinks.is_none() && self.extra.is_none() && self.lse.is_none()
     }
 
+    /// Whether scores are not those of all heads and queries.
+    pub(crate) fn selects_scores(&self) -> bool {
+        self.scores != Select::All || self.score_queries.is_some()
+    }
+
     /// Checks every option against a call.
     pub(crate) fn check(&self, attention: &Attention, shape: Shape) -> Result<(), Error> {
         let exact = |argument, got, needed| {

@@ -109,11 +109,23 @@ fn normalise(norm: &Norm<'_>, side: Side, x: &mut Features<'_>) {
     }
 }
 
+/// Takes the gradient of a rotated head back to before it was: rotates it the other way.
+pub(crate) fn rotate_back(rope: &Rope<'_>, position: usize, x: &mut Features<'_>) {
+    turn(rope, position, x, -1.0);
+}
+
 fn rotate(rope: &Rope<'_>, position: usize, x: &mut Features<'_>) {
+    turn(rope, position, x, 1.0);
+}
+
+/// Rotates by an angle, or the other way round.
+#[inline(always)]
+fn turn(rope: &Rope<'_>, position: usize, x: &mut Features<'_>, way: f32) {
     let pairs = rope.pairs(x.count);
     for i in 0..pairs {
         let (first, second) = if rope.interleaved { (2 * i, 2 * i + 1) } else { (i, i + pairs) };
         let (cos, sin) = rope.angle(position, i, pairs);
+        let sin = way * sin;
         let (a, b) = (x.get(first), x.get(second));
         x.set(first, a * cos - b * sin);
         x.set(second, b * cos + a * sin);

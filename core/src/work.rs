@@ -174,7 +174,7 @@ pub(crate) struct New<'a> {
 
 impl New<'_> {
     /// Projects the keys and values of some heads into a store.
-    fn project<K: Kernel, R: Rules>(
+    pub(crate) fn project<K: Kernel, R: Rules>(
         &self,
         config: &Config,
         weights: &Weights<'_>,
@@ -232,6 +232,54 @@ impl New<'_> {
                 row += run;
             }
         }
+        self.transform(config, heads, rules, store);
+    }
+
+    /// Puts the keys and values of some heads into a store that holds one part, as they are.
+    pub(crate) fn copy<K: Kernel, R: Rules>(
+        &self,
+        config: &Config,
+        heads: &Range<usize>,
+        rules: R,
+        store: &mut StoreMut<'_>,
+    ) {
+        let Config { dims, attention, .. } = *config;
+        let (d, d_v) = (attention.head_qk(), attention.head_v());
+        let (keys, values) = (features(heads, d), features(heads, d_v));
+        let rows_in_all = self.k.len() / dims.k_in.max(1);
+        for row in 0..rows_in_all {
+            let place = store.place(row, self.n, self.first, rows_in_all);
+            let from = rows(self.v, row, 1, dims.v_in).get(values.clone()).unwrap_or(&[]);
+            store.values(place, 0).iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+            if !place.slot.is_multiple_of(BLOCK) {
+                continue;
+            }
+            // A block of keys, turned.
+            let left = self.n - row % self.n.max(1);
+            let from = Matrix {
+                data: self.k.get(row * dims.k_in + keys.start..).unwrap_or(&[]),
+                rows: BLOCK.min(left),
+                columns: width(&keys),
+                row_stride: dims.k_in,
+            };
+            let at = store.key_at(place, 0, 0);
+            let to = store.keys.get_mut(at..).unwrap_or_default();
+            K::turn(from, &mut MatrixMut::new(to, from.columns, from.rows, BLOCK));
+        }
+        self.transform(config, heads, rules, store);
+    }
+
+    /// Normalises and rotates keys that lie in a store.
+    fn transform<R: Rules>(
+        &self,
+        config: &Config,
+        heads: &Range<usize>,
+        rules: R,
+        store: &mut StoreMut<'_>,
+    ) {
+        let (dims, attention) = (&config.dims, &config.attention);
+        let rows_in_all = self.k.len() / dims.k_in.max(1);
+        let block = store.key_features;
         let Some(options) = rules.options().filter(|options| transforms(options)) else { return };
         let d = attention.head_qk();
         for row in 0..rows_in_all {
@@ -457,24 +505,34 @@ impl<R: Rules> Group<'_, R> {
 }
 
 /// A weight, whichever way it lies in memory.
-struct Weight<'a> {
-    data: &'a [f32],
-    inputs: usize,
-    outputs: usize,
-    order: WeightOrder,
+#[derive(Clone, Copy)]
+pub(crate) struct Weight<D> {
+    pub(crate) data: D,
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) order: WeightOrder,
 }
 
-impl<'a> Weight<'a> {
+impl<D> Weight<D> {
     /// From one input to the next, and from one output to the next.
-    fn strides(&self) -> (usize, usize) {
+    pub(crate) fn strides(&self) -> (usize, usize) {
         match self.order {
             WeightOrder::InOut => (self.outputs, 1),
             WeightOrder::OutIn => (1, self.inputs),
         }
     }
 
+    /// How it lies, without what lies there.
+    pub(crate) fn place(&self) -> Weight<()> {
+        let Self { inputs, outputs, order, .. } = *self;
+        Weight { data: (), inputs, outputs, order }
+    }
+}
+
+impl<'a> Weight<&'a [f32]> {
+
     /// All inputs and some outputs as a right operand, `[inputs, outputs]`.
-    fn columns(&self, outputs: &Range<usize>) -> Columns<'a> {
+    pub(crate) fn columns(&self, outputs: &Range<usize>) -> Columns<'a> {
         let (input, output) = self.strides();
         let data = self.data.get(outputs.start * output..).unwrap_or(&[]);
         Columns::strided(data, self.inputs, width(outputs), input, output)
@@ -486,10 +544,17 @@ impl<'a> Weight<'a> {
         let data = self.data.get(inputs.start * input..).unwrap_or(&[]);
         Columns::strided(data, width(inputs), self.outputs, input, output)
     }
+
+    /// Some inputs and some outputs for the way back, `[outputs, inputs]`.
+    pub(crate) fn back(&self, inputs: &Range<usize>, outputs: &Range<usize>) -> Columns<'a> {
+        let (input, output) = self.strides();
+        let data = self.data.get(inputs.start * input + outputs.start * output..).unwrap_or(&[]);
+        Columns::strided(data, width(outputs), width(inputs), output, input)
+    }
 }
 
 /// The features that a group of heads owns.
-fn features(group: &Range<usize>, each: usize) -> Range<usize> {
+pub(crate) fn features(group: &Range<usize>, each: usize) -> Range<usize> {
     group.start * each..group.end * each
 }
 
@@ -503,12 +568,12 @@ pub(crate) fn rows(data: &[f32], first: usize, count: usize, width: usize) -> &[
     data.get(first * width..(first + count) * width).unwrap_or(&[])
 }
 
-fn row_major(data: &[f32], rows: usize, columns: usize) -> Matrix<'_> {
+pub(crate) fn row_major(data: &[f32], rows: usize, columns: usize) -> Matrix<'_> {
     Matrix { data, rows, columns, row_stride: columns }
 }
 
 /// Ranges of `each` heads, the last one shorter.
-fn groups(heads: usize, each: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn groups(heads: usize, each: usize) -> impl Iterator<Item = Range<usize>> {
     let each = each.max(1);
     (0..heads.div_ceil(each)).map(move |i| i * each..heads.min((i + 1) * each))
 }

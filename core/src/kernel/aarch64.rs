@@ -162,6 +162,15 @@ impl Vector for Neon {
     }
 
     #[inline(always)]
+    unsafe fn where_positive(self, value: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe {
+            let is = vcgtq_f32(self.0, vdupq_n_f32(0.0));
+            vbslq_f32(is, value.0, vdupq_n_f32(0.0))
+        })
+    }
+
+    #[inline(always)]
     unsafe fn round(self) -> Self {
         // SAFETY: see above.
         Self(unsafe { vrndnq_f32(self.0) })

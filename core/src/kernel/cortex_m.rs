@@ -20,6 +20,7 @@
 use super::Spread;
 use super::generic;
 use super::matrix::{Columns, Matrix, MatrixMut, Start};
+use super::turned;
 use super::portable::Portable;
 use crate::softmax::BLOCK;
 
@@ -57,6 +58,16 @@ impl super::Kernel for CortexMKernel {
         product::<Self>(a, b, c, start, scale);
     }
 
+    fn product_turned(
+        a: Matrix<'_>,
+        b: Columns<'_>,
+        c: &mut MatrixMut<'_>,
+        start: Start<'_>,
+        scale: Option<f32>,
+    ) {
+        turned::product::<Self>(a, b, c, start, scale);
+    }
+
     fn turn(from: Matrix<'_>, to: &mut MatrixMut<'_>) {
         // SAFETY: the portable vector asks for no instructions; so below.
         unsafe { generic::turn::<Portable>(from, to) }
@@ -87,6 +98,11 @@ impl super::Kernel for CortexMKernel {
     fn scale_rows(rows: &mut MatrixMut<'_>, factors: &[f32]) {
         // SAFETY: as above.
         unsafe { generic::scale_rows::<Portable>(rows, factors) }
+    }
+
+    fn differentiate(weights: Matrix<'_>, gradients: &mut MatrixMut<'_>, deltas: &[f32]) {
+        // SAFETY: as above.
+        unsafe { generic::differentiate::<Portable>(weights, gradients, deltas) }
     }
 }
 

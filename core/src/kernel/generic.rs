@@ -30,6 +30,8 @@ pub(super) struct Tile {
     depth: usize,
     a: *const f32,
     a_row: usize,
+    /// To the next of a row of A, where the tile is one of [`TURNED`].
+    a_step: usize,
     b: *const f32,
     b_row: usize,
     /// From one block of sixteen columns of B to the next.
@@ -87,7 +89,7 @@ pub(super) trait Tiles {
     ///
     /// # Safety
     /// That of [`panels`].
-    unsafe fn packed(
+    unsafe fn packed<const TURN: u8>(
         a: Matrix<'_>,
         b: Columns<'_>,
         c: &mut MatrixMut<'_>,
@@ -108,13 +110,13 @@ const AHEAD: usize = 8;
 /// Floats between two rows of B that count as far apart.
 const FAR: usize = 128;
 
-/// `c = start + a · b`, times `scale`. Machines with room for packing, `PACK`, have panels of B brought
+/// `c = start + a · b`, or aᵀ · b where `TURN` is [`TURNED`], times `scale`. Machines with room for packing, `PACK`, have panels of B brought
 /// together where they do not lie side by side.
 ///
 /// # Safety
 /// The machine has the tiles' instructions. (That the views lie inside their slices is checked here.)
 #[inline(always)]
-pub(super) unsafe fn product<T: Tiles, const PACK: bool>(
+pub(super) unsafe fn product<T: Tiles, const PACK: bool, const TURN: u8>(
     a: Matrix<'_>,
     b: Columns<'_>,
     c: &mut MatrixMut<'_>,
@@ -125,7 +127,8 @@ pub(super) unsafe fn product<T: Tiles, const PACK: bool>(
         Start::Zero | Start::Keep => true,
         Start::Columns(bias) => bias.len() >= c.columns,
     };
-    let fits = a.rows == c.rows && a.columns == b.rows && b.columns == c.columns && starts;
+    let (rows, depth) = if TURN == TURNED { (a.columns, a.rows) } else { (a.rows, a.columns) };
+    let fits = rows == c.rows && depth == b.rows && b.columns == c.columns && starts;
     let inside = a.in_bounds() && b.in_bounds() && c.in_bounds();
     debug_assert!(fits && inside, "a product's views must fit each other and their slices");
     if !(fits && inside) {
@@ -138,9 +141,9 @@ pub(super) unsafe fn product<T: Tiles, const PACK: bool>(
     // SAFETY: the views are checked, the rest is passed on.
     unsafe {
         if PACK && (b.column_stride != 1 || far) {
-            return T::packed(a, b, c, start, scale);
+            return T::packed::<TURN>(a, b, c, start, scale);
         }
-        panels::<T>(a, b, c, start, scale, &mut []);
+        panels::<T, TURN>(a, b, c, start, scale, &mut []);
     }
 }
 
@@ -150,7 +153,7 @@ pub(super) unsafe fn product<T: Tiles, const PACK: bool>(
 /// The views lie inside their slices and fit each other; the machine has the tiles' instructions; room
 /// is enough for a row of a panel, or none.
 #[inline(always)]
-pub(super) unsafe fn panels<T: Tiles>(
+pub(super) unsafe fn panels<T: Tiles, const TURN: u8>(
     a: Matrix<'_>,
     b: Columns<'_>,
     c: &mut MatrixMut<'_>,
@@ -158,7 +161,9 @@ pub(super) unsafe fn panels<T: Tiles>(
     scale: Option<f32>,
     room: &mut [MaybeUninit<f32>],
 ) {
-    let depth = a.columns;
+    let turned = TURN == TURNED;
+    let depth = if turned { a.rows } else { a.columns };
+    let (a_row, a_step) = if turned { (1, a.row_stride) } else { (a.row_stride, 1) };
     let packing = !room.is_empty();
     let step = if packing { room.len() / (T::VECTORS * lanes::<T>()) } else { depth };
     let step = step.max(1);
@@ -190,8 +195,9 @@ pub(super) unsafe fn panels<T: Tiles>(
             let depth_here = step.min(depth - k);
             let mut t = Tile {
                 depth: depth_here,
-                a: a.data.as_ptr().wrapping_add(k),
-                a_row: a.row_stride,
+                a: a.data.as_ptr().wrapping_add(k * a_step),
+                a_row,
+                a_step,
                 b: b.data.as_ptr().wrapping_add(b_at + k * b.row_stride),
                 b_row: b.row_stride,
                 b_block: b.block_stride,
@@ -225,12 +231,12 @@ pub(super) unsafe fn panels<T: Tiles>(
                 // SAFETY: the tile lies inside the three views.
                 unsafe {
                     if wide {
-                        by_lanes::<T, 1, WIDEST>(&t);
+                        by_lanes::<T, 1, WIDEST, TURN>(&t);
                     } else {
-                        by_rows::<T>(&t, here, vectors);
+                        by_rows::<T, TURN>(&t, here, vectors);
                     }
                 }
-                t.a = t.a.wrapping_add(here * a.row_stride);
+                t.a = t.a.wrapping_add(here * a_row);
                 t.c = t.c.wrapping_add(here * c.row_stride);
                 i += here;
             }
@@ -345,22 +351,22 @@ pub(super) unsafe fn turn<V: Vector>(from: Matrix<'_>, to: &mut MatrixMut<'_>) {
 /// # Safety
 /// That of [`tile`]; the number of rows and of registers is one that the machine's tiles can have.
 #[inline(always)]
-unsafe fn by_rows<T: Tiles>(t: &Tile, rows: usize, vectors: usize) {
+unsafe fn by_rows<T: Tiles, const TURN: u8>(t: &Tile, rows: usize, vectors: usize) {
     // SAFETY: passed on.
     unsafe {
         match rows {
-            1 => by_vectors::<T, 1>(t, vectors),
-            2 => by_vectors::<T, 2>(t, vectors),
-            3 => by_vectors::<T, 3>(t, vectors),
-            4 => by_vectors::<T, 4>(t, vectors),
-            5 if T::TALL >= 5 => by_vectors::<T, 5>(t, vectors),
-            6 if T::TALL >= 6 => by_vectors::<T, 6>(t, vectors),
-            7 if T::TALL >= 7 => by_vectors::<T, 7>(t, vectors),
-            8 if T::TALL >= 8 => by_vectors::<T, 8>(t, vectors),
-            9 if T::TALL >= 9 => by_vectors::<T, 9>(t, vectors),
-            10 if T::TALL >= 10 => by_vectors::<T, 10>(t, vectors),
-            11 if T::TALL >= 11 => by_vectors::<T, 11>(t, vectors),
-            12 if T::TALL >= 12 => by_vectors::<T, 12>(t, vectors),
+            1 => by_vectors::<T, 1, TURN>(t, vectors),
+            2 => by_vectors::<T, 2, TURN>(t, vectors),
+            3 => by_vectors::<T, 3, TURN>(t, vectors),
+            4 => by_vectors::<T, 4, TURN>(t, vectors),
+            5 if T::TALL >= 5 => by_vectors::<T, 5, TURN>(t, vectors),
+            6 if T::TALL >= 6 => by_vectors::<T, 6, TURN>(t, vectors),
+            7 if T::TALL >= 7 => by_vectors::<T, 7, TURN>(t, vectors),
+            8 if T::TALL >= 8 => by_vectors::<T, 8, TURN>(t, vectors),
+            9 if T::TALL >= 9 => by_vectors::<T, 9, TURN>(t, vectors),
+            10 if T::TALL >= 10 => by_vectors::<T, 10, TURN>(t, vectors),
+            11 if T::TALL >= 11 => by_vectors::<T, 11, TURN>(t, vectors),
+            12 if T::TALL >= 12 => by_vectors::<T, 12, TURN>(t, vectors),
             _ => {}
         }
     }
@@ -371,14 +377,14 @@ unsafe fn by_rows<T: Tiles>(t: &Tile, rows: usize, vectors: usize) {
 /// # Safety
 /// That of [`by_rows`].
 #[inline(always)]
-unsafe fn by_vectors<T: Tiles, const M: usize>(t: &Tile, vectors: usize) {
+unsafe fn by_vectors<T: Tiles, const M: usize, const TURN: u8>(t: &Tile, vectors: usize) {
     // SAFETY: passed on.
     unsafe {
         match vectors {
-            1 => by_lanes::<T, M, 1>(t),
-            2 if T::VECTORS >= 2 => by_lanes::<T, M, 2>(t),
-            3 if T::VECTORS >= 3 && M <= T::ROWS => by_lanes::<T, M, 3>(t),
-            4 if T::VECTORS >= 4 && M <= T::ROWS => by_lanes::<T, M, 4>(t),
+            1 => by_lanes::<T, M, 1, TURN>(t),
+            2 if T::VECTORS >= 2 => by_lanes::<T, M, 2, TURN>(t),
+            3 if T::VECTORS >= 3 && M <= T::ROWS => by_lanes::<T, M, 3, TURN>(t),
+            4 if T::VECTORS >= 4 && M <= T::ROWS => by_lanes::<T, M, 4, TURN>(t),
             _ => {}
         }
     }
@@ -389,21 +395,24 @@ unsafe fn by_vectors<T: Tiles, const M: usize>(t: &Tile, vectors: usize) {
 /// # Safety
 /// That of [`by_rows`].
 #[inline(always)]
-unsafe fn by_lanes<T: Tiles, const M: usize, const N: usize>(t: &Tile) {
+unsafe fn by_lanes<T: Tiles, const M: usize, const N: usize, const TURN: u8>(t: &Tile) {
     // SAFETY: passed on.
     unsafe {
         // A machine that reads scattered columns one by one reads a narrow edge so too: one instance
         // less of every tile.
         let scattered = t.b_lane != 1 || (!T::WIDE && t.last < lanes::<T>());
         let half = <T::Half as Vector>::LANES;
-        if scattered {
-            T::tile::<M, N, SCATTERED>(t);
-        } else if N == 1 && half < lanes::<T>() && t.last == half {
-            T::tile::<M, N, HALF>(t);
-        } else if T::WIDE && t.last < lanes::<T>() {
-            T::tile::<M, N, PARTIAL>(t);
-        } else {
-            T::tile::<M, N, WHOLE>(t);
+        let halved = N == 1 && half < lanes::<T>() && t.last == half;
+        let partial = T::WIDE && t.last < lanes::<T>();
+        match (TURN == TURNED, scattered, halved, partial) {
+            (false, true, ..) => T::tile::<M, N, SCATTERED>(t),
+            (false, _, true, _) => T::tile::<M, N, HALF>(t),
+            (false, _, _, true) => T::tile::<M, N, PARTIAL>(t),
+            (false, ..) => T::tile::<M, N, WHOLE>(t),
+            (true, true, ..) => T::tile::<M, N, { TURNED | SCATTERED }>(t),
+            (true, _, true, _) => T::tile::<M, N, { TURNED | HALF }>(t),
+            (true, _, _, true) => T::tile::<M, N, { TURNED | PARTIAL }>(t),
+            (true, ..) => T::tile::<M, N, { TURNED | WHOLE }>(t),
         }
     }
 }
@@ -416,6 +425,10 @@ const PARTIAL: u8 = 1;
 const SCATTERED: u8 = 2;
 /// There is one register of half the lanes: to the tile, all of its.
 pub(super) const HALF: u8 = 3;
+/// Beside one of these: A is read along its columns.
+pub(super) const TURNED: u8 = 4;
+/// A is read along its rows.
+pub(super) const STRAIGHT: u8 = 0;
 
 /// One tile: M rows of A against N registers of columns.
 ///
@@ -426,18 +439,20 @@ pub(super) const HALF: u8 = 3;
 pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES: u8>(t: &Tile) {
     // SAFETY: by the contract above, every address below is inside its operand.
     unsafe {
-        let whole = |n: usize| LANES == WHOLE || n + 1 < N;
+        let kind = LANES & !TURNED;
+        let a_step = if LANES & TURNED == 0 { 1 } else { t.a_step };
+        let whole = |n: usize| kind == WHOLE || n + 1 < N;
         let load =
             |p: *const f32, n: usize| if whole(n) { V::load(p) } else { V::load_first(p, t.last) };
         // Where the lanes of the last register lie; a lane that does not exist is another one again.
         let mut places = [0; BLOCK];
-        if LANES == SCATTERED {
+        if kind == SCATTERED {
             for (i, place) in places.iter_mut().enumerate().take(V::LANES) {
                 *place = if i < t.last { i * t.b_lane } else { 0 };
             }
         }
         let load_b = |p: *const f32, n: usize| {
-            if LANES == SCATTERED {
+            if kind == SCATTERED {
                 let mut lanes = [0.0; BLOCK];
                 for (i, lane) in lanes.iter_mut().enumerate().take(V::LANES) {
                     let place = if n + 1 < N { i * t.b_lane } else { places[i] };
@@ -449,7 +464,7 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
             }
         };
         // Where register n of a row of B begins: registers fill blocks.
-        let b_lane = if LANES == SCATTERED { t.b_lane } else { 1 };
+        let b_lane = if kind == SCATTERED { t.b_lane } else { 1 };
         let b_offset =
             |n: usize| (n * V::LANES / BLOCK) * t.b_block + (n * V::LANES % BLOCK) * b_lane;
         let c_offset = |n: usize| {
@@ -486,14 +501,14 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
                 for (n, acc) in acc.as_flattened_mut().iter_mut().enumerate() {
                     *acc = acc.accumulate(a_here, load_b(b.add(b_offset(n)), n));
                 }
-                a = a.wrapping_add(1);
+                a = a.wrapping_add(a_step);
                 b = b.wrapping_add(t.b_row);
                 continue;
             }
             let mut b_row = [V::splat(0.0); N];
             for (n, b_row) in b_row.iter_mut().enumerate() {
                 *b_row = load_b(b.add(b_offset(n)), n);
-                if LANES == WHOLE {
+                if kind == WHOLE {
                     V::prefetch(b.wrapping_add(b_offset(n) + AHEAD * t.b_row));
                 }
             }
@@ -503,7 +518,7 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
                     *acc = acc.accumulate(a, b);
                 }
             }
-            a = a.wrapping_add(1);
+            a = a.wrapping_add(a_step);
             b = b.wrapping_add(t.b_row);
         }
         if let Some(scale) = t.scale {
@@ -853,6 +868,41 @@ unsafe fn scale<V: Vector>(row: &mut [f32], factor: f32) {
         if !rest.is_empty() {
             let x = V::load_first(rest.as_ptr(), rest.len());
             x.mul(by).store_first(rest.as_mut_ptr(), rest.len());
+        }
+    }
+}
+
+/// The way back through the softmax: each gradient becomes its weight times what it is above the row's
+/// delta; 0 where there is no weight, whatever the gradient.
+///
+/// # Safety
+/// The machine has `V`'s instructions.
+#[inline(always)]
+pub(super) unsafe fn differentiate<V: Vector>(
+    weights: Matrix<'_>,
+    gradients: &mut MatrixMut<'_>,
+    deltas: &[f32],
+) {
+    for (row, &delta) in deltas.iter().enumerate().take(gradients.rows) {
+        let at = row * weights.row_stride;
+        let weights = weights.data.get(at..at + weights.columns).unwrap_or_default();
+        let gradients = gradients.row_mut(row);
+        let mut weights = weights.chunks_exact(V::LANES);
+        let mut gradients = gradients.chunks_exact_mut(V::LANES);
+        // SAFETY: a chunk has as many floats as a register, what is left fewer; the instructions are the
+        // caller's promise.
+        unsafe {
+            let delta = V::splat(delta);
+            for (w, g) in (&mut weights).zip(&mut gradients) {
+                let (w, p) = (V::load(w.as_ptr()), g.as_mut_ptr());
+                w.where_positive(w.mul(V::load(p).sub(delta))).store(p);
+            }
+            let (weights, gradients) = (weights.remainder(), gradients.into_remainder());
+            let n = weights.len().min(gradients.len());
+            if n > 0 {
+                let (w, p) = (V::load_first(weights.as_ptr(), n), gradients.as_mut_ptr());
+                w.where_positive(w.mul(V::load_first(p, n).sub(delta))).store_first(p, n);
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use super::Spread;
 use super::cortex_m::{self, MAGIC, Panels, Row, TILE, Tiles, dots_with, finish, row_with};
 use super::generic;
 use super::matrix::{Columns, Matrix, MatrixMut, Start};
+use super::turned;
 use super::vector::Vector;
 use crate::softmax::{self, BLOCK, EXP2};
 
@@ -29,6 +30,16 @@ impl super::Kernel for HeliumKernel {
         scale: Option<f32>,
     ) {
         cortex_m::product::<Self>(a, b, c, start, scale);
+    }
+
+    fn product_turned(
+        a: Matrix<'_>,
+        b: Columns<'_>,
+        c: &mut MatrixMut<'_>,
+        start: Start<'_>,
+        scale: Option<f32>,
+    ) {
+        turned::product::<Self>(a, b, c, start, scale);
     }
 
     fn turn(from: Matrix<'_>, to: &mut MatrixMut<'_>) {
@@ -61,6 +72,11 @@ impl super::Kernel for HeliumKernel {
     fn scale_rows(rows: &mut MatrixMut<'_>, factors: &[f32]) {
         // SAFETY: as above.
         unsafe { generic::scale_rows::<Helium>(rows, factors) }
+    }
+
+    fn differentiate(weights: Matrix<'_>, gradients: &mut MatrixMut<'_>, deltas: &[f32]) {
+        // SAFETY: as above.
+        unsafe { generic::differentiate::<Helium>(weights, gradients, deltas) }
     }
 }
 
@@ -410,6 +426,11 @@ impl Vector for Helium {
     #[inline(always)]
     unsafe fn replace_neg_inf(self, value: Self) -> Self {
         if self.0 == f32::NEG_INFINITY { value } else { self }
+    }
+
+    #[inline(always)]
+    unsafe fn where_positive(self, value: Self) -> Self {
+        if self.0 > 0.0 { value } else { Self(0.0) }
     }
 
     #[inline(always)]

@@ -29,6 +29,8 @@ mod portable;
     )
 )]
 mod shell;
+#[cfg(any(test, all(target_arch = "arm", target_abi = "eabihf")))]
+mod turned;
 #[cfg_attr(
     all(target_arch = "arm", target_abi = "eabihf"),
     allow(dead_code, reason = "the product is written in assembly there")
@@ -191,6 +193,16 @@ pub(crate) trait Kernel {
         scale: Option<f32>,
     );
 
+    /// `c = start + aᵀ · b`, then times `scale`, each element summed over the rows of `a` and `b` in
+    /// order.
+    fn product_turned(
+        a: Matrix<'_>,
+        b: Columns<'_>,
+        c: &mut MatrixMut<'_>,
+        start: Start<'_>,
+        scale: Option<f32>,
+    );
+
     /// `to[j][i] = from[i][j]`.
     fn turn(from: Matrix<'_>, to: &mut MatrixMut<'_>);
 
@@ -217,6 +229,10 @@ pub(crate) trait Kernel {
 
     /// Multiplies each row by its factor; a factor of 0 clears it, whatever it holds.
     fn scale_rows(rows: &mut MatrixMut<'_>, factors: &[f32]);
+
+    /// The way back through the softmax: `g = w · (g − delta)`, each row with its delta; 0 where the weight
+    /// is 0, whatever `g` is there.
+    fn differentiate(weights: Matrix<'_>, gradients: &mut MatrixMut<'_>, deltas: &[f32]);
 }
 
 #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]

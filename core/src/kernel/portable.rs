@@ -138,6 +138,11 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
+    unsafe fn where_positive(self, value: Self) -> Self {
+        self.zip(value, |x, value| if x > 0.0 { value } else { 0.0 })
+    }
+
+    #[inline(always)]
     unsafe fn round(self) -> Self {
         self.map(crate::softmax::round)
     }

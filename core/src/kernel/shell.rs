@@ -26,14 +26,15 @@ macro_rules! stamp {
                 unsafe fn shell<const M: usize, const N: usize, const LANES: u8>(
                     t: &$crate::kernel::generic::Tile,
                 ) {
-                    use $crate::kernel::generic::{HALF, WHOLE, tile};
+                    use $crate::kernel::generic::{HALF, TURNED, WHOLE, tile};
+                    const TURNED_HALF: u8 = TURNED | HALF;
                     // SAFETY: this function is compiled for the vector's instructions; the rest is
                     // passed on.
                     unsafe {
-                        if LANES == HALF {
-                            tile::<$half, M, N, WHOLE>(t);
-                        } else {
-                            tile::<$vector, M, N, LANES>(t);
+                        match LANES {
+                            HALF => tile::<$half, M, N, WHOLE>(t),
+                            TURNED_HALF => tile::<$half, M, N, { TURNED | WHOLE }>(t),
+                            _ => tile::<$vector, M, N, LANES>(t),
                         }
                     }
                 }
@@ -42,7 +43,7 @@ macro_rules! stamp {
             }
 
             #[inline(never)]
-            unsafe fn packed(
+            unsafe fn packed<const TURN: u8>(
                 a: $crate::kernel::Matrix<'_>,
                 b: $crate::kernel::Columns<'_>,
                 c: &mut $crate::kernel::MatrixMut<'_>,
@@ -50,7 +51,7 @@ macro_rules! stamp {
                 scale: Option<f32>,
             ) {
                 $(#[target_feature(enable = $features)])?
-                unsafe fn shell(
+                unsafe fn shell<const TURN: u8>(
                     a: $crate::kernel::Matrix<'_>,
                     b: $crate::kernel::Columns<'_>,
                     c: &mut $crate::kernel::MatrixMut<'_>,
@@ -64,11 +65,12 @@ macro_rules! stamp {
                     // as above.
                     unsafe {
                         let room = room.assume_init_mut();
-                        $crate::kernel::generic::panels::<$name>(a, b, c, start, scale, room);
+                        let panels = $crate::kernel::generic::panels::<$name, TURN>;
+                        panels(a, b, c, start, scale, room);
                     }
                 }
                 // SAFETY: as above.
-                unsafe { shell(a, b, c, start, scale) }
+                unsafe { shell::<TURN>(a, b, c, start, scale) }
             }
         }
 
@@ -80,7 +82,16 @@ macro_rules! stamp {
                     c: &mut $crate::kernel::MatrixMut<'_>,
                     start: $crate::kernel::Start<'_>,
                     scale: Option<f32>,
-                ) -> () = product::<$name, { $pack > 0 }> $(, $features)?
+                ) -> () = product::<$name, { $pack > 0 }, { $crate::kernel::generic::STRAIGHT }> $(, $features)?
+            }
+            $crate::kernel::shell::shell! {
+                fn product_turned(
+                    a: $crate::kernel::Matrix<'_>,
+                    b: $crate::kernel::Columns<'_>,
+                    c: &mut $crate::kernel::MatrixMut<'_>,
+                    start: $crate::kernel::Start<'_>,
+                    scale: Option<f32>,
+                ) -> () = product::<$name, { $pack > 0 }, { $crate::kernel::generic::TURNED }> $(, $features)?
             }
             $crate::kernel::shell::shell! {
                 fn turn(
@@ -118,6 +129,13 @@ macro_rules! stamp {
                     rows: &mut $crate::kernel::MatrixMut<'_>,
                     factors: &[f32],
                 ) -> () = scale_rows::<$vector> $(, $features)?
+            }
+            $crate::kernel::shell::shell! {
+                fn differentiate(
+                    weights: $crate::kernel::Matrix<'_>,
+                    gradients: &mut $crate::kernel::MatrixMut<'_>,
+                    deltas: &[f32],
+                ) -> () = differentiate::<$vector> $(, $features)?
             }
         }
     };

@@ -123,6 +123,9 @@ pub(crate) trait Vector: Copy {
     /// `self`, but `value` in the lanes where `self` is −∞.
     unsafe fn replace_neg_inf(self, value: Self) -> Self;
 
+    /// `value` in the lanes where `self` is above 0, and 0 in the others, whatever `value` holds there.
+    unsafe fn where_positive(self, value: Self) -> Self;
+
     /// The nearest integer, ties to even. Exact for every finite value; ±∞ and NaN give anything
     /// that is not a finite number.
     unsafe fn round(self) -> Self;

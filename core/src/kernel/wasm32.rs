@@ -151,6 +151,11 @@ impl Vector for Simd128 {
     }
 
     #[inline(always)]
+    unsafe fn where_positive(self, value: Self) -> Self {
+        Self(v128_and(f32x4_gt(self.0, f32x4_splat(0.0)), value.0))
+    }
+
+    #[inline(always)]
     unsafe fn round(self) -> Self {
         Self(f32x4_nearest(self.0))
     }

@@ -247,6 +247,15 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn where_positive(self, value: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe {
+            let is = _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, _mm256_setzero_ps());
+            _mm256_and_ps(is, value.0)
+        })
+    }
+
+    #[inline(always)]
     unsafe fn round(self) -> Self {
         // SAFETY: see above.
         Self(unsafe {
@@ -460,6 +469,15 @@ impl Vector for Avx512 {
         Self(unsafe {
             let is = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, _mm512_set1_ps(f32::NEG_INFINITY));
             _mm512_mask_mov_ps(self.0, is, value.0)
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn where_positive(self, value: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe {
+            let is = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, _mm512_setzero_ps());
+            _mm512_maskz_mov_ps(is, value.0)
         })
     }
 

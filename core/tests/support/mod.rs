@@ -167,6 +167,11 @@ impl Call {
     /// The layer in doubles, without dropout: y and scores. Written from the formula, not from the
     /// library.
     pub fn doubles(&self) -> (Vec<f64>, Vec<f64>) {
+        self.doubles_dropped(None)
+    }
+
+    /// The same with each score multiplied by a factor, as dropout does.
+    pub fn doubles_dropped(&self, factors: Option<&[f64]>) -> (Vec<f64>, Vec<f64>) {
         let Dims { q_in, k_in, v_in, qk, v: v_width, out } = self.config.dims;
         let heads = self.config.attention.heads;
         let Shape { batch, q_len, kv_len } = self.shape;
@@ -214,8 +219,9 @@ impl Call {
                     }
                     let total: f64 = logits.iter().map(|l| (l - m).exp()).sum();
                     for (j, l) in logits.iter().enumerate() {
-                        let p = (l - m).exp() / total;
-                        scores[((b * heads + h) * q_len + i) * kv_len + j] = p;
+                        let at = ((b * heads + h) * q_len + i) * kv_len + j;
+                        let p = (l - m).exp() / total * factors.map_or(1.0, |all| all[at]);
+                        scores[at] = p;
                         for (e, x) in x[h * d_v..][..d_v].iter_mut().enumerate() {
                             *x += p * v[(b * kv_len + j) * v_width + h * d_v + e];
                         }
