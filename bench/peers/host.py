@@ -33,6 +33,8 @@ class Case:
         values = read("past_v", self.batch, self.past, self.heads, self.v // self.heads)
         self.past_k = np.ascontiguousarray(keys.transpose(0, 2, 3, 1))
         self.past_v = np.ascontiguousarray(values.transpose(0, 2, 1, 3))
+        if self.training:
+            self.dy = read("dy", self.batch, self.q_len, self.out)
         self.scale = (self.qk // self.heads) ** -0.5
 
     def inputs(self):
@@ -139,7 +141,7 @@ def openvino(case):
     return "OpenVINO", ov.__version__.split("-")[0], "graph", request.infer, result
 
 
-def by_jax(case):
+def import_jax():
     # XLA has as many threads as there are processors where it starts, and runs a call in the thread that
     # makes it if nothing is asynchronous.
     processors = os.sched_getaffinity(0)
@@ -151,6 +153,11 @@ def by_jax(case):
     jax.config.update("jax_default_matmul_precision", "highest")
     jax.devices("cpu")
     os.sched_setaffinity(0, processors)
+    return jax, jnp
+
+
+def by_jax(case):
+    jax, jnp = import_jax()
     # Constants of the program, so that they can be prepared while it is compiled.
     wq, wk, wv, wo = case.wq * np.float32(case.scale), case.wk, case.wv, case.wo
     sizes = case.batch, -1, case.heads
@@ -174,6 +181,32 @@ def by_jax(case):
         return jax.block_until_ready(forward(**inputs))
 
     return "JAX", jax.__version__, "jit", call, lambda: [np.asarray(output) for output in call()]
+
+
+def jax_training(case):
+    jax, jnp = import_jax()
+    sizes = case.batch, -1, case.heads
+
+    def loss(q, k, v, wq, wk, wv, wo, dy):
+        q = (q @ wq).reshape(*sizes, case.qk // case.heads).transpose(0, 2, 1, 3) * np.float32(case.scale)
+        k = (k @ wk).reshape(*sizes, case.qk // case.heads).transpose(0, 2, 3, 1)
+        v = (v @ wv).reshape(*sizes, case.v // case.heads).transpose(0, 2, 1, 3)
+        mixed = jax.nn.softmax(q @ k, axis=-1) @ v
+        y = mixed.transpose(0, 2, 1, 3).reshape(case.batch, case.q_len, case.v) @ wo
+        return (y * dy).sum(), y
+
+    step = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(7)), has_aux=True))
+    names = ["q_input", "k_input", "v_input", "wq", "wk", "wv", "wo", "dy"]
+    inputs = [jax.device_put(getattr(case, name)) for name in names]
+
+    def call():
+        return jax.block_until_ready(step(*inputs))
+
+    def result():
+        (_, y), gradients = call()
+        return [np.concatenate([np.asarray(x).reshape(-1) for x in (y, *gradients)])]
+
+    return "JAX", jax.__version__, "jit", call, result
 
 
 def by_numpy(case):
@@ -201,6 +234,8 @@ def by_numpy(case):
 def load(case):
     contenders, refused = [], []
     makers = [(onnx_runtime, "ONNX Runtime"), (openvino, "OpenVINO"), (by_jax, "JAX"), (by_numpy, "numpy")]
+    if case.training:
+        makers = [(jax_training, "JAX")]
     for make, library in makers:
         try:
             contenders.append(make(case))

@@ -19,6 +19,8 @@ pub(crate) struct Tensors {
     pub(crate) past_k: Vec<f32>,
     /// `[past, value features]`
     pub(crate) past_v: Vec<f32>,
+    /// The gradient with respect to the output.
+    pub(crate) dy: Vec<f32>,
 }
 
 impl Tensors {
@@ -48,6 +50,7 @@ impl Tensors {
             v: fill(keys * dims.v_in, 1),
             past_k: fill(past * config.attention.key_features(), 1),
             past_v: fill(past * config.attention.value_features(), 1),
+            dy: fill(config.y_len(shape), 1),
         }
     }
 
@@ -65,6 +68,7 @@ impl Tensors {
             ("v", &self.v),
             ("past_k", &self.past_k),
             ("past_v", &self.past_v),
+            ("dy", &self.dy),
         ];
         for (name, floats) in files {
             let bytes: Vec<u8> = floats.iter().flat_map(|float| float.to_le_bytes()).collect();

@@ -88,7 +88,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 fn case(name: &'static str, config: Config, shape: Shape, past: usize) -> Case {
-    Case { name, what: "", config, shape, past }
+    Case { name, what: "", config, shape, past, training: false }
 }
 
 /// Anything that can be called.

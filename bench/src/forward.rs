@@ -71,6 +71,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
     // What the workers read is of no use to anybody else.
     let _ = std::fs::remove_dir_all(&folder);
     result?;
+    relate(&mut report);
+    print(&report);
+    finish(&report, args.json)
+}
+
+/// Says of each figure which part it is of the peak.
+pub(crate) fn relate(report: &mut Report) {
     for figure in &mut report.figures {
         let instructions = |peak: &&Peak| {
             (peak.environment == figure.environment && peak.threads == figure.threads)
@@ -79,8 +86,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
         let peak = report.peaks.iter().filter(instructions).map(|peak| peak.gflops);
         figure.of_peak = peak.max_by(f64::total_cmp).map_or(f64::NAN, |peak| figure.gflops / peak);
     }
-    print(&report);
-    finish(&report, args.json)
 }
 
 /// The kernels of these names that this machine runs.
@@ -94,7 +99,8 @@ pub(crate) fn isas(names: &[String]) -> Result<Vec<Isa>> {
     Ok(Isa::available().filter(|isa| names.iter().any(|name| name == isa.name())).collect())
 }
 
-fn chosen(names: &[String]) -> Result<Vec<Case>> {
+/// The shapes of these names, or all.
+pub(crate) fn chosen(names: &[String]) -> Result<Vec<Case>> {
     let mut cases = cases();
     if let Some(name) = names.iter().find(|name| cases.iter().all(|case| case.name != **name)) {
         bail!("no shape {name}");
@@ -249,7 +255,7 @@ impl Group<'_> {
 }
 
 /// Keeps the highest peak that was seen: a core may have been disturbed, never helped.
-fn note(report: &mut Report, environment: &str, instructions: &str, threads: usize, gflops: f64) {
+pub(crate) fn note(report: &mut Report, environment: &str, instructions: &str, threads: usize, gflops: f64) {
     let known = report.peaks.iter_mut().find(|peak| {
         (peak.environment == environment && peak.threads == threads)
             && peak.instructions == instructions
@@ -265,7 +271,8 @@ fn note(report: &mut Report, environment: &str, instructions: &str, threads: usi
     }
 }
 
-fn print(report: &Report) {
+/// Everything, for a person.
+pub(crate) fn print(report: &Report) {
     for Peak { environment, instructions, threads, gflops } in &report.peaks {
         println!("peak: {gflops:.1} GFLOP/s, {environment}, {instructions}, threads: {threads}");
     }

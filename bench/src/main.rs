@@ -13,6 +13,7 @@ mod report;
 mod sample;
 mod shapes;
 mod table;
+mod training;
 mod worker;
 
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ enum Word {
     Forward(forward::Args),
     /// Time decoding over caches, windows, and how cost grows with length
     Decode(decode::Args),
+    /// Time forward and backward with all gradients on S1 to S9
+    Train(training::Args),
     /// Write figures that --json has left as tables into a document
     Table(table::Args),
 }
@@ -50,6 +53,7 @@ fn main() -> Result<()> {
     let words = Words::parse();
     match words.word {
         Some(Word::Decode(args)) => decode::run(args),
+        Some(Word::Train(args)) => training::run(args),
         Some(Word::Table(args)) => table::run(&args),
         Some(Word::Forward(args)) => forward::run(args),
         None => forward::run(words.forward),

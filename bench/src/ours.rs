@@ -225,7 +225,7 @@ impl Case {
 }
 
 /// Gives the work to the pool, or does it here where it is the last part.
-fn share<'s>(scope: &rayon::Scope<'s>, last: bool, work: impl FnOnce() + Send + 's) {
+pub(crate) fn share<'s>(scope: &rayon::Scope<'s>, last: bool, work: impl FnOnce() + Send + 's) {
     if last {
         work();
     } else {

@@ -13,6 +13,8 @@ pub(crate) struct Case {
     pub(crate) shape: Shape,
     /// Positions that lie in a cache already; the call appends the others and attends to all.
     pub(crate) past: usize,
+    /// Whether forward and backward are timed, with all gradients.
+    pub(crate) training: bool,
 }
 
 /// A case as the programs that time other libraries read it.
@@ -31,6 +33,7 @@ pub(crate) struct Description {
     kv_len: usize,
     past: usize,
     scores: bool,
+    training: bool,
 }
 
 /// S1 to S9.
@@ -41,6 +44,7 @@ pub(crate) fn cases() -> Vec<Case> {
         config: Config::new(dims).heads(heads),
         shape: Shape::new(batch, q_len, kv_len),
         past,
+        training: false,
     };
     let square = Dims::square;
     vec![
@@ -109,6 +113,7 @@ impl Case {
             kv_len,
             past,
             scores,
+            training: self.training,
         }
     }
 }

@@ -140,6 +140,27 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Compares everything that a case of training computes, one array after another in one file.
+    pub(crate) fn check_all(
+        &mut self,
+        contender: usize,
+        expected: &[(&str, &[f32])],
+    ) -> Result<f64> {
+        let checked: Checked = self.ask(&json!({ "do": "check", "contender": contender }))?;
+        let all = data::read(&checked.y)?;
+        let needed: usize = expected.iter().map(|(_, ours)| ours.len()).sum();
+        ensure!(all.len() == needed, "{} numbers instead of {needed}", all.len());
+        let (mut rest, mut worst) = (&all[..], 0.0f64);
+        for (name, ours) in expected {
+            let (theirs, left) = rest.split_at(ours.len());
+            worst = worst.max(difference(name, ours, theirs)?);
+            rest = left;
+        }
+        Ok(worst)
+    }
+}
+
 impl Drop for Worker {
     fn drop(&mut self) {
         // It ends with its input; one that does not is no reason to wait.

@@ -21,6 +21,14 @@ pub(crate) struct Description {
     pub(crate) kv_len: usize,
     pub(crate) past: usize,
     pub(crate) scores: bool,
+    pub(crate) training: bool,
+}
+
+impl Description {
+    /// What logits are multiplied by.
+    pub(crate) fn scale(&self) -> f32 {
+        1.0 / ((self.qk / self.heads) as f32).sqrt()
+    }
 }
 
 /// A case with its tensors: weights `[in, out]`, inputs `[batch, len, features]`, the past `[past, features]`.
@@ -35,16 +43,18 @@ pub(crate) struct Case {
     pub(crate) v_input: Vec<f32>,
     pub(crate) past_k: Vec<f32>,
     pub(crate) past_v: Vec<f32>,
+    pub(crate) dy: Vec<f32>,
 }
 
 impl Case {
-    /// Reads the tensors of a case. The scale of the logits goes into `wq`.
+    /// Reads the tensors of a case. The scale of the logits goes into `wq`, but for training.
     pub(crate) fn read(sizes: Description, folder: &Path) -> Result<Self> {
         let tensor = |name: &str| -> Result<Vec<f32>> {
             let bytes = std::fs::read(folder.join(name).with_extension("f32"))?;
             Ok(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
         };
-        let scale = 1.0 / ((sizes.qk / sizes.heads) as f32).sqrt();
+        // In training the scale is a part of what is differentiated.
+        let scale = if sizes.training { 1.0 } else { sizes.scale() };
         Ok(Self {
             wq: tensor("wq")?.into_iter().map(|weight| weight * scale).collect(),
             wk: tensor("wk")?,
@@ -55,6 +65,7 @@ impl Case {
             v_input: tensor("v")?,
             past_k: tensor("past_k")?,
             past_v: tensor("past_v")?,
+            dy: tensor("dy")?,
             sizes,
         })
     }

@@ -1,5 +1,6 @@
 //! A worker of the benchmark (../README.md): the layer by burn and by candle.
 
+mod burn_training;
 mod by_burn;
 mod by_candle;
 mod case;
@@ -48,10 +49,14 @@ fn main() -> Result<()> {
             Request::Load { case, folder: path } => {
                 let case = Case::read(case, &path)?;
                 folder = path;
-                contenders = vec![
-                    Box::new(by_burn::Layer::new(&case)),
-                    Box::new(by_candle::Layer::new(&case)?),
-                ];
+                contenders = if case.sizes.training {
+                    vec![Box::new(burn_training::Layer::new(&case))]
+                } else {
+                    vec![
+                        Box::new(by_burn::Layer::new(&case)),
+                        Box::new(by_candle::Layer::new(&case)?),
+                    ]
+                };
                 let names = contenders.iter().map(|contender| {
                     let [library, version, variant] = contender.name();
                     json!({ "library": library, "version": version, "variant": variant })
