@@ -104,7 +104,10 @@ impl Summary {
             }
         };
         let comparisons = case.compare(&answer);
-        let relative = comparisons.iter().map(Comparison::relative).fold(0.0, f64::max);
+        // Of all outputs together: a gradient that should be nothing is not compared with nothing.
+        let most = |of: fn(&Comparison) -> f64| comparisons.iter().map(of).fold(0.0, f64::max);
+        let (error, largest) = (most(|c| c.worst.error), most(|c| c.largest));
+        let relative = if largest > 0.0 { error / largest } else { error };
         self.relative.entry(case.source.clone()).or_default().push(relative);
         let other = self.other_bits.entry(door.name().into()).or_default();
         *other += usize::from(!rust_gives(case, &answer));
@@ -142,7 +145,7 @@ impl Summary {
 /// count: WebAssembly leaves that open.)
 fn rust_gives(case: &Case, answer: &Answer) -> bool {
     let bits = |answer: &Answer| -> Vec<u32> {
-        let all = answer.y.iter().chain(&answer.scores);
+        let all = answer.y.iter().chain(&answer.scores).chain(answer.gradients.iter().flatten());
         all.map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }).collect()
     };
     [Isa::PORTABLE, Isa::detect()].into_iter().any(|isa| {

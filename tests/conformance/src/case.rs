@@ -8,6 +8,7 @@ use mha::{Attention, Config, Dims, Shape, WeightOrder, Window};
 use crate::call::{Call, Causality, Operation, Parameters};
 use crate::description::{Description, Offsets, RotationDescription, WeightsAre};
 use crate::family::{Family, Past};
+use crate::gradients;
 use crate::rotation::Rotation;
 use crate::tensors::{Floats, Tensors};
 
@@ -42,10 +43,14 @@ pub struct Case {
     pub scores: Option<Vec<f32>>,
     /// The keys and values that a cache should hold in the end, where the file has them.
     pub present: [Option<Vec<f32>>; 2],
+    /// The gradients expected, in the order of [`gradients::NAMES`], where the file has them.
+    pub gradients: [Option<Vec<f32>>; gradients::COUNT],
     /// How far the output may be off, and what a cache holds.
     pub y_tol: Tolerance,
     /// How far the scores may be off.
     pub scores_tol: Tolerance,
+    /// How far the gradients may be off.
+    pub grad_tol: Tolerance,
     /// Who computed the outputs.
     pub source: String,
 }
@@ -70,7 +75,6 @@ impl Case {
             return Self::rotation(rotation, tensors);
         }
         let description = Description::parse(&text)?;
-        tensors.supported()?;
 
         let operation = operation(&description, &mut tensors)?;
         let (sequences, mut call) = inputs(&description.dims, operation, &mut tensors)?;
@@ -109,12 +113,14 @@ impl Case {
         let y = expected("y", &mut tensors, &sequences, &[q_len, out])?;
         let heads = call.attention().heads;
         let scores = expected("scores", &mut tensors, &sequences, &[heads, q_len, kv_len])?;
-        ensure!(y.is_some() || scores.is_some(), "y: missing, and so are scores");
+        let gradients = gradients::take(&mut call, &sequences, &mut tensors)?;
+        let any = y.is_some() || scores.is_some() || call.above.is_some();
+        ensure!(any, "y: missing, and so are scores");
         call.scores = scores.as_ref().map(|_| description.scores_at);
         tensors.finish()?;
 
-        let Description { y_tol, scores_tol, source, .. } = description;
-        Ok(Self { call, y, scores, present, y_tol, scores_tol, source })
+        let Description { y_tol, scores_tol, grad_tol, source, .. } = description;
+        Ok(Self { call, y, scores, present, gradients, y_tol, scores_tol, grad_tol, source })
     }
 
     /// A case of kind "rope".
@@ -133,8 +139,10 @@ impl Case {
             y: Some(rotated),
             scores: None,
             present: [None, None],
+            gradients: Default::default(),
             y_tol: tolerance,
             scores_tol: tolerance,
+            grad_tol: tolerance,
             source,
         })
     }

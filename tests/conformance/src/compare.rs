@@ -4,11 +4,12 @@ use std::fmt;
 
 use crate::call::{Answer, Operation};
 use crate::case::{Case, Tolerance};
+use crate::gradients::NAMES;
 
 /// How one output compares.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// The name of the tensor: `y`, `scores`, `present_k`, `present_v` or `rotated`.
+    /// The name of the tensor: `y`, `scores`, `present_k`, `present_v`, `rotated`, or that of a gradient.
     pub output: &'static str,
     /// Elements that differ by more than the case allows.
     pub failed: usize,
@@ -52,7 +53,12 @@ impl Case {
         let present = present.filter_map(|((name, expected), held)| {
             Some(Comparison::new(name, expected.as_ref()?, held, self.y_tol))
         });
-        y.into_iter().chain(scores).chain(present).collect()
+        let gradients = NAMES.iter().zip(&self.gradients).enumerate();
+        let gradients = gradients.filter_map(|(i, (name, expected))| {
+            let got = self.call.added(i, &answer.gradients);
+            Some(Comparison::new(name, expected.as_ref()?, &got, self.grad_tol))
+        });
+        y.into_iter().chain(scores).chain(present).chain(gradients).collect()
     }
 }
 
@@ -87,12 +93,6 @@ impl Comparison {
     #[must_use]
     pub fn passed(&self) -> bool {
         self.failed == 0
-    }
-
-    /// The largest error as a part of the largest output.
-    #[must_use]
-    pub fn relative(&self) -> f64 {
-        if self.largest > 0.0 { self.worst.error / self.largest } else { self.worst.error }
     }
 }
 

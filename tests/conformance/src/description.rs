@@ -41,6 +41,7 @@ pub(crate) struct Description {
     pub(crate) dropout: Option<Drop>,
     pub(crate) y_tol: Tolerance,
     pub(crate) scores_tol: Tolerance,
+    pub(crate) grad_tol: Tolerance,
     pub(crate) source: String,
 }
 
@@ -79,10 +80,9 @@ impl Description {
             dropout: keys.take("dropout").map(|value| dropout(&value)).transpose()?,
             y_tol: tolerance("y_tol", keys.take("y_tol"))?,
             scores_tol: tolerance("scores_tol", keys.take("scores_tol"))?,
+            grad_tol: tolerance("grad_tol", keys.take("grad_tol"))?,
             source: source(keys.take("source"))?,
         };
-        // Understood, though nothing of this description's is compared by it.
-        tolerance("grad_tol", keys.take("grad_tol"))?;
         keys.finish()?;
         Ok(description)
     }

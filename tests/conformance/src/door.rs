@@ -4,9 +4,13 @@ use std::io::{BufReader, BufWriter};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use mha::{Inputs, Isa, MultiHeadAttention, Outputs, Rules, Weights, dot_product_attention};
+use mha::{
+    Inputs, Isa, MultiHeadAttention, Outputs, Rules, Upstream, Weights, dot_product_attention,
+    dot_product_attention_backward,
+};
 
 use crate::call::{Answer, Call, Operation, Parameters};
+use crate::gradients::{Above, Each, lend};
 use crate::{cached, wire};
 
 /// A way into the library.
@@ -53,15 +57,25 @@ impl Door for Rust {
 
     fn run(&mut self, call: &Call) -> Result<Answer> {
         if let Operation::Rotate(rotation) = &call.operation {
-            return Ok(Answer { y: rotation.run(&call.q)?, scores: Vec::new(), present: None });
+            let (y, gradients) = (rotation.run(&call.q)?, Default::default());
+            return Ok(Answer { y, scores: Vec::new(), present: None, gradients });
         }
-        if call.takes_a_cache() {
-            return cached::run(call, self.isa, self.scratch);
+        let options = call.family.options();
+        let mut answer = if call.takes_a_cache() {
+            cached::run(call, self.isa, self.scratch)
+        } else {
+            match &options {
+                Some(options) => self.plain(call, call.inputs().options(options)),
+                None => self.plain(call, call.inputs()),
+            }
+        }?;
+        if let Some(above) = &call.above {
+            answer.gradients = match &options {
+                Some(options) => self.back(call, call.inputs().options(options), above),
+                None => self.back(call, call.inputs(), above),
+            }?;
         }
-        match call.family.options() {
-            Some(options) => self.plain(call, call.inputs().options(&options)),
-            None => self.plain(call, call.inputs()),
-        }
+        Ok(answer)
     }
 }
 
@@ -100,7 +114,42 @@ impl Rust {
                 &mut scratch,
             )?,
         }
-        Ok(Answer { y, scores, present: None })
+        Ok(Answer { y, scores, present: None, gradients: Default::default() })
+    }
+
+    /// The way back of a call.
+    fn back<R: Rules>(&self, call: &Call, inputs: Inputs<'_, R>, above: &Above) -> Result<Each> {
+        let attention = call.attention();
+        let length = match self.scratch {
+            Scratch::Recommended => attention.backward_scratch_len(call.shape),
+            Scratch::Minimum => attention.min_backward_scratch_len(call.shape),
+        };
+        let mut scratch = buffer(length)?;
+        let mut each = Each::default();
+        let lens = call.gradient_lens().into_iter().zip(above.wanted);
+        for (gradient, (len, _)) in each.iter_mut().zip(lens).filter(|(_, (_, wanted))| *wanted) {
+            *gradient = buffer(len)?;
+        }
+        let gradients = lend(&mut each, &above.wanted);
+        let upstream = Upstream::new(&above.dy);
+        let upstream = above.dscores.iter().fold(upstream, |all, dscores| all.scores(dscores));
+        let (isa, shape) = (self.isa, call.shape);
+        match &call.operation {
+            Operation::Layer(config, parameters) => {
+                MultiHeadAttention::with_isa(*config, weights(parameters), isa)?
+                    .backward(shape, inputs, upstream, gradients, &mut scratch)?;
+            }
+            _ => dot_product_attention_backward(
+                attention,
+                isa,
+                shape,
+                inputs,
+                upstream,
+                gradients,
+                &mut scratch,
+            )?,
+        }
+        Ok(each)
     }
 }
 

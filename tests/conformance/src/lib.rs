@@ -15,6 +15,7 @@ mod compare;
 mod description;
 mod door;
 mod family;
+pub mod gradients;
 mod rotation;
 mod tensors;
 pub mod wire;
@@ -23,6 +24,7 @@ pub use call::{Answer, Call, Causality, Drop, Grid, Operation, Parameters};
 pub use case::{Case, Tolerance};
 pub use compare::{Comparison, Worst};
 pub use door::{Door, Process, Rust, Scratch};
+pub use gradients::Above;
 pub use family::{Family, Past, Slopes};
 pub use rotation::Rotation;
 

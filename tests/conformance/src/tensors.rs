@@ -7,12 +7,6 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::call::Grid;
 
-/// Tensors that the format has and this program cannot run yet.
-const UNSUPPORTED: [&str; 14] = [
-    "dy", "dscores", "dq", "dk", "dv", "dwq", "dwk", "dwv", "dwo", "dbq", "dbk", "dbv", "dbo",
-    "dbias",
-];
-
 /// The tensors that have not been taken yet.
 pub(crate) struct Tensors<'data>(BTreeMap<String, TensorView<'data>>);
 
@@ -31,14 +25,6 @@ impl<'data> Tensors<'data> {
         let text = text.context("__metadata__: the entry mha is missing")?.clone();
         let tensors = SafeTensors::deserialize(bytes).map_err(wrong)?;
         Ok((text, Self(tensors.tensors().into_iter().collect())))
-    }
-
-    /// Refuses a tensor that this program cannot run yet.
-    pub(crate) fn supported(&self) -> Result<()> {
-        match UNSUPPORTED.iter().find(|name| self.0.contains_key(**name)) {
-            Some(name) => bail!("{name}: not supported yet"),
-            None => Ok(()),
-        }
     }
 
     /// Refuses what nobody has taken.

@@ -26,6 +26,8 @@
 //! | sinks | `[heads]` floats | `has_sinks` |
 //! | past keys | `[batch, past_len, kf]` floats | `past_len` is not 0 |
 //! | past values | `[batch, past_len, vf]` floats | `past_len` is not 0 |
+//! | dy | `[batch, q_len, out]` floats; `[batch, q_len, v]` where `kind` is 2 | `gradients` is not 0 |
+//! | dscores | `[batch, heads, q_len, kv_len]` floats | `has_dscores` |
 //! | rows of the table | `[batch, q_len]` words | `kind` is 3 |
 //! | cosines, sines | `[table_rows, rope_dims / 2]` floats each | `kind` is 3 |
 //!
@@ -35,8 +37,8 @@
 //! An answer is a status word. 0 is followed by y (of a rotation: what has been rotated), then by the
 //! scores `[batch, heads, q_len, past_len + kv_len]` where they were wanted, then, where `present` was
 //! asked for, by the keys `[batch, kv_heads, past_len + kv_len, qk / heads]` and the values
-//! `[batch, kv_heads, past_len + kv_len, v / heads]` that the cache holds in the end. Any other status
-//! is followed by a length and as many bytes of a message.
+//! `[batch, kv_heads, past_len + kv_len, v / heads]` that the cache holds in the end, then by the gradients
+//! that were wanted, each as long as what it is the gradient of. Any other status is followed by a length and as many bytes of a message.
 
 use std::io::{self, Read, Write};
 
@@ -45,6 +47,7 @@ use mha::{Angles, Attention, Config, Dims, Rope, ScoresAt, Shape, WeightOrder};
 
 use crate::call::{Answer, Call, Causality, Operation};
 use crate::family::{Family, Slopes};
+use crate::gradients::{Each, NAMES};
 use crate::rotation::Rotation;
 
 /// The first word of a request.
@@ -169,13 +172,17 @@ pub enum Word {
     Present,
     /// Rows of the table of a rotation alone.
     TableRows,
+    /// Bits, from 1 on, in the order of [`NAMES`]: the gradients that are wanted.
+    Gradients,
+    /// Flag: there is a gradient with respect to the scores.
+    HasDscores,
 }
 
 /// Header words that a plain call needs: the rest of its header is zero.
 pub const PLAIN_WORDS: usize = Word::Biases as usize + 1;
 
 /// Header words of a request.
-pub const WORDS: usize = Word::TableRows as usize + 1;
+pub const WORDS: usize = Word::HasDscores as usize + 1;
 
 /// The status of a door that does not know the protocol's version.
 pub const NEWER: i64 = -100;
@@ -224,6 +231,10 @@ pub fn request(call: &Call) -> Vec<u8> {
     if let Some(past) = past {
         bytes.floats(&past.k);
         bytes.floats(&past.v);
+    }
+    if let Some(above) = &call.above {
+        bytes.floats(&above.dy);
+        above.dscores.iter().for_each(|dscores| bytes.floats(dscores));
     }
     bytes.0
 }
@@ -316,6 +327,11 @@ fn family(header: &mut Header, call: &Call) {
     header.set(Word::Cache, u64::from(call.takes_a_cache()));
     header.set(Word::PastLen, call.past_len() as u64);
     header.set(Word::Present, u64::from(*present));
+    if let Some(above) = &call.above {
+        let bits = above.wanted.iter().enumerate().map(|(bit, &wanted)| u64::from(wanted) << bit);
+        header.set(Word::Gradients, bits.sum());
+        header.set(Word::HasDscores, u64::from(above.dscores.is_some()));
+    }
     if let Operation::Rotate(rotation) = &call.operation {
         header.set(Word::RopeDims, rotation.dims as u64);
         header.set(Word::RopeInterleaved, u64::from(rotation.interleaved));
@@ -374,7 +390,15 @@ pub fn answer(from: &mut impl Read, call: &Call) -> Result<Answer> {
             let values = floats(from, values).context("the answer broke off in the values")?;
             present = Some([keys, values]);
         }
-        return Ok(Answer { y, scores, present });
+        let mut gradients = Each::default();
+        if let Some(above) = &call.above {
+            let lens = call.gradient_lens();
+            for i in (0..NAMES.len()).filter(|&i| above.wanted[i]) {
+                gradients[i] = floats(from, lens[i])
+                    .with_context(|| format!("the answer broke off in {}", NAMES[i]))?;
+            }
+        }
+        return Ok(Answer { y, scores, present, gradients });
     }
     let length = word(from).context("the answer broke off in a message")?;
     ensure!(length <= LONGEST_MESSAGE, "status {status}, then {length}, which is no message");

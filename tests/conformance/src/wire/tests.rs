@@ -35,7 +35,7 @@ fn a_request_has_every_word_in_its_place() {
     let half = u64::from(0.5f32.to_bits());
     assert_eq!(PLAIN_WORDS, 32);
     let plain = [
-        MAGIC, 56, // then the header
+        MAGIC, 58, // then the header
         1, 1, 2, 3, 4, 6, 5, 2, // kind, dims, heads
         0, 1, half, // weight order, scale
         1, 2, 1, // shape
@@ -48,7 +48,7 @@ fn a_request_has_every_word_in_its_place() {
     ];
     let mut expected = plain.to_vec();
     // A plain call asks for nothing that a door of the plain layer has not got.
-    expected.resize(58, 0);
+    expected.resize(60, 0);
     assert_eq!(words(header), expected);
 
     let mut floats = vec![7.0f32; 2];
@@ -119,6 +119,8 @@ fn the_family_has_every_word_in_its_place() {
         2,
         1, // cache
         0, // table
+        0,
+        0, // gradients
     ];
     assert_eq!(header[2 + PLAIN_WORDS..], expected);
 
@@ -178,7 +180,7 @@ fn attention_alone_travels_without_weights() {
 fn answers_are_read() {
     let mut ok = 0u64.to_le_bytes().to_vec();
     ok.extend([1.0f32, 2.0, 3.0].iter().flat_map(|float| float.to_le_bytes()));
-    let expected = Answer { y: vec![1.0, 2.0], scores: vec![3.0], present: None };
+    let expected = Answer { y: vec![1.0, 2.0], scores: vec![3.0], present: None, gradients: Default::default() };
     assert_eq!(answer(&mut ok.as_slice(), &attention()).unwrap(), expected);
 
     let short = &ok[..16];
@@ -202,7 +204,7 @@ fn an_answer_brings_what_a_cache_holds() {
         ok.extend(floats(value, count));
     }
     let present = Some([vec![3.0; 12], vec![4.0; 6]]);
-    let expected = Answer { y: vec![1.0; 4], scores: vec![2.0; 12], present };
+    let expected = Answer { y: vec![1.0; 4], scores: vec![2.0; 12], present, gradients: Default::default() };
     assert_eq!(answer(&mut ok.as_slice(), &call).unwrap(), expected);
 
     ok.pop();
