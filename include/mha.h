@@ -66,6 +66,10 @@
    different lengths without padding; mha_merge joins results over pieces. Options are data, a NULL is
    none. A program that calls none of these functions does not contain their code.
 
+   TRAINING: mha_backward has the gradients of inputs, weights and the additive bias from those of y
+   and of the scores; it keeps nothing of the way forward. A program that does not call it does not
+   contain it. mha_backward_status_message has words for its errors too.
+
    ERRORS: a status is zero, or kind | argument << 8. When it is not zero, nothing has been written.
    What is checked: every pointer for NULL and alignment, every length, every buffer that is written
    for overlap with every other one. What cannot be checked: that a pointer is good for its length.
@@ -103,6 +107,10 @@
 
 /// The argument at fault of a status, one of `enum mha_argument`.
 #define MHA_STATUS_ARGUMENT(status) ((status) >> 8 & 0xff)
+
+/// The argument of a status that is about the gradient of `argument`:
+/// `s == MHA_STATUS(MHA_KIND_LENGTH, MHA_GRADIENT(MHA_ARGUMENT_WQ))`.
+#define MHA_GRADIENT(argument) (128 | (argument))
 
 /// How many elements an array has. Not for pointers.
 #define MHA_COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -305,6 +313,10 @@ typedef enum mha_kind {
     MHA_KIND_CONFLICT = 8,
     /// A cache has no room for what is to be appended.
     MHA_KIND_CACHE_FULL = 9,
+    /// The gradient of something is wanted that the call does not have.
+    MHA_KIND_ABSENT = 10,
+    /// There is no way back through an option.
+    MHA_KIND_OPTION = 11,
     /// A pointer is NULL that must not be.
     MHA_KIND_NULL = 32,
     /// A pointer is not aligned for what it points to.
@@ -903,6 +915,61 @@ typedef struct mha_outputs {
     int32_t scores_at;
 } mha_outputs;
 
+/// The gradient of a loss with respect to what the layer returned.
+typedef struct mha_upstream {
+    /// With respect to y, `[batch][q_len][out]`.
+    struct mha_slice dy;
+    /// With respect to the scores (after the softmax and after dropout),
+    /// `[batch][heads][q_len][kv_len]`; left out where the loss does not look at them.
+    struct mha_slice dscores;
+} mha_upstream;
+
+/// Where gradients go: those that are wanted, the others left out. What is left out is not computed.
+/// Each has the shape and the order of what it is the gradient of; none may overlap anything else of
+/// the call. Where an input was left out (self-attention), its gradient is that of the array that took
+/// its place, and is added to that one's by the caller.
+typedef struct mha_gradients {
+    /// Of the query input, `[batch][q_len][q_in]`.
+    struct mha_slice_mut q;
+    /// Of the key input, `[batch][kv_len][k_in]`.
+    struct mha_slice_mut k;
+    /// Of the value input, `[batch][kv_len][v_in]`.
+    struct mha_slice_mut v;
+    /// Of the query projection.
+    struct mha_slice_mut wq;
+    /// Of the key projection.
+    struct mha_slice_mut wk;
+    /// Of the value projection.
+    struct mha_slice_mut wv;
+    /// Of the output projection.
+    struct mha_slice_mut wo;
+    /// Of the bias of the query projection.
+    struct mha_slice_mut bq;
+    /// Of the bias of the key projection.
+    struct mha_slice_mut bk;
+    /// Of the bias of the value projection.
+    struct mha_slice_mut bv;
+    /// Of the bias of the output projection.
+    struct mha_slice_mut bo;
+    /// Of the additive bias on the logits, in its extents: summed where it stands for several.
+    struct mha_slice_mut bias;
+    /// Nonzero: gradients are added to what is there. Zero: they overwrite it.
+    uint32_t accumulate;
+} mha_gradients;
+
+/// What one thread or core does of a way back that several share: some key/value heads (and the query
+/// heads that read them) of some sequences. `mha_split_backward` makes one.
+typedef struct mha_part {
+    /// The first sequence of the batch.
+    size_t sequences_start;
+    /// One past the last sequence.
+    size_t sequences_end;
+    /// The first key/value head.
+    size_t kv_heads_start;
+    /// One past the last key/value head.
+    size_t kv_heads_end;
+} mha_part;
+
 /// A small random generator, owned by the caller: SplitMix64. Good for weights and shuffles, not for
 /// secrets. `{ seed }` is an initialiser; every seed is a good one.
 typedef struct mha_rng {
@@ -1469,6 +1536,186 @@ mha_status mha_merge(const struct mha_attention *attention,
                      float *lse,
                      const float *other_y,
                      const float *other_lse);
+
+/// Computes the gradients of a loss with respect to the inputs, the weights and the additive bias of
+/// `mha_forward`, from those with respect to y and, where they matter, to the scores.
+///
+/// Nothing of the way forward has to be kept: scores are computed again, a block of queries at a time,
+/// and dropout decides again what it decided. A key that nobody may see, and a query that sees nothing,
+/// gets a gradient of zero and gives none.
+///
+/// @param layer as in `mha_forward`.
+/// @param shape as in `mha_forward`.
+/// @param inputs those of the way forward.
+/// @param options as in `mha_forward_with`, without norm, extra and lse, and with dscores without a
+/// choice of scores. NULL: none.
+/// @param upstream read during the call only, with everything it points to.
+/// @param gradients where to write; the struct itself is only read.
+/// @param scratch working memory. `mha_backward_scratch_len` floats give full speed; less works down
+/// to `mha_min_backward_scratch_len`.
+/// @param scratch_len how many floats of scratch there are.
+///
+/// Threads and interrupts: as in `mha_forward`.
+///
+/// @return what `mha_forward_with` returns, y and scores apart; with `MHA_GRADIENT(argument)` in place
+/// of the argument, NULL, MISALIGNED, TOO_LARGE, LENGTH or OVERLAP for a gradient (dy and dscores:
+/// y, scores; the structs upstream: y, gradients: none), ABSENT for the gradient of something that the
+/// call does not have; OPTION (norm, extra, lse, scores) for an option that there is no way back
+/// through. Nothing has been written then. `mha_backward_status_message` has words for all of them.
+mha_status mha_backward(const struct mha_layer *layer,
+                        struct mha_shape shape,
+                        const struct mha_inputs *inputs,
+                        const struct mha_options *options,
+                        const struct mha_upstream *upstream,
+                        const struct mha_gradients *gradients,
+                        float *scratch,
+                        size_t scratch_len);
+
+/// Computes what a part of a call adds to its gradients. Threads or cores can share a way back so, each
+/// with scratch and gradients of its own: the sum of all parts' gradients is what `mha_backward`
+/// computes, up to the rounding of that sum.
+///
+/// @param layer as in `mha_forward`.
+/// @param shape that of the whole call.
+/// @param part which heads of which sequences.
+/// @param inputs those of the whole call.
+/// @param options those of the whole call.
+/// @param upstream that of the whole call.
+/// @param gradients as in `mha_backward`, each as long as for the whole call.
+/// @param scratch as in `mha_backward`.
+/// @param scratch_len how many floats of scratch there are.
+///
+/// Threads and interrupts: as in `mha_forward`.
+///
+/// @return what `mha_backward` returns, and RANGE (rows, kv_heads) for a part that there is not.
+/// Nothing has been written then.
+mha_status mha_backward_part(const struct mha_layer *layer,
+                             struct mha_shape shape,
+                             struct mha_part part,
+                             const struct mha_inputs *inputs,
+                             const struct mha_options *options,
+                             const struct mha_upstream *upstream,
+                             const struct mha_gradients *gradients,
+                             float *scratch,
+                             size_t scratch_len);
+
+/// Computes the gradients of `mha_dot_product_attention`: of queries, keys, values and the additive
+/// bias. Rotary positions are allowed here: keys are rotated in scratch.
+///
+/// @param attention as in `mha_dot_product_attention`.
+/// @param isa the instructions to run on, one of `enum mha_isa`.
+/// @param shape batch, q_len, kv_len.
+/// @param inputs those of the way forward.
+/// @param options as in `mha_backward`.
+/// @param upstream as in `mha_backward`; dy is `[batch][q_len][v]`.
+/// @param gradients as in `mha_backward`, those of weights and their biases left out.
+/// @param scratch working memory. `mha_attention_backward_scratch_len` floats give full speed; less
+/// works down to `mha_attention_min_backward_scratch_len`.
+/// @param scratch_len how many floats of scratch there are.
+///
+/// Threads and interrupts: as in `mha_forward`.
+///
+/// @return what `mha_dot_product_attention_with` returns, y and scores apart; the rest of
+/// `mha_backward`. Nothing has been written then.
+mha_status mha_dot_product_attention_backward(const struct mha_attention *attention,
+                                              int32_t isa,
+                                              struct mha_shape shape,
+                                              const struct mha_inputs *inputs,
+                                              const struct mha_options *options,
+                                              const struct mha_upstream *upstream,
+                                              const struct mha_gradients *gradients,
+                                              float *scratch,
+                                              size_t scratch_len);
+
+/// Takes one flat array of gradients apart, in the order of `mha_weights_from_flat`.
+///
+/// @param config read during the call only.
+/// @param flat `mha_weights_len(config)` floats, or that plus `mha_biases_len(config)`. It is lent to
+/// `gradients`, not copied.
+/// @param flat_len how many floats there are.
+/// @param gradients its members of weights and, where the array is longer, of their biases are set;
+/// the others stay.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return what `mha_weights_from_flat` returns, with the struct's pointer as `MHA_GRADIENT(none)`.
+/// Nothing has been written then.
+mha_status mha_gradients_from_flat(const struct mha_config *config,
+                                   float *flat,
+                                   size_t flat_len,
+                                   struct mha_gradients *gradients);
+
+/// One part of a way back that is shared by `parts` threads or cores. The parts 0 to parts - 1 together
+/// are everything and cost about the same: they share the sequences out, or the heads where those come
+/// out more even. There are empty ones where there are too many.
+///
+/// @param config read during the call only.
+/// @param shape that of the whole call.
+/// @param part which part, from 0.
+/// @param parts how many there are.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the part; an empty one where config is NULL or misaligned.
+struct mha_part mha_split_backward(const struct mha_config *config,
+                                   struct mha_shape shape,
+                                   size_t part,
+                                   size_t parts);
+
+/// Floats of scratch for full speed on `mha_backward`. More is no faster; less works down to
+/// `mha_min_backward_scratch_len`.
+///
+/// @param config read during the call only.
+/// @param shape batch, q_len, kv_len of the call.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or config is NULL or misaligned).
+size_t mha_backward_scratch_len(const struct mha_config *config,
+                                struct mha_shape shape);
+
+/// The least floats of scratch with which `mha_backward` works.
+///
+/// @param config read during the call only.
+/// @param shape batch, q_len, kv_len of the call.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or config is NULL or misaligned).
+size_t mha_min_backward_scratch_len(const struct mha_config *config,
+                                    struct mha_shape shape);
+
+/// Floats of scratch for full speed on `mha_dot_product_attention_backward`.
+///
+/// @param attention read during the call only.
+/// @param shape batch, q_len, kv_len of the call.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or attention is NULL or
+/// misaligned).
+size_t mha_attention_backward_scratch_len(const struct mha_attention *attention,
+                                          struct mha_shape shape);
+
+/// The least floats of scratch with which `mha_dot_product_attention_backward` works.
+///
+/// @param attention read during the call only.
+/// @param shape batch, q_len, kv_len of the call.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return the length; SIZE_MAX where there is none (it overflows, or attention is NULL or
+/// misaligned).
+size_t mha_attention_min_backward_scratch_len(const struct mha_attention *attention,
+                                              struct mha_shape shape);
+
+/// What is wrong with which argument: `mha_status_message` for a program that goes back too, such as
+/// `"dwq: wrong length"`. The texts take about 1.5 KiB of flash beside those of that function.
+///
+/// Safe to call from anywhere, interrupts included.
+///
+/// @return a string that lives as long as the program; `"ok"` for `MHA_OK`.
+const char *mha_backward_status_message(mha_status status);
 
 /// Floats of scratch for full speed on a call of a layer. More is no faster; less works, more
 /// slowly and with the same bits, down to `mha_min_scratch_len`. `MHA_SCRATCH_LEN` and

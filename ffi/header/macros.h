@@ -12,6 +12,10 @@
 /// The argument at fault of a status, one of `enum mha_argument`.
 #define MHA_STATUS_ARGUMENT(status) ((status) >> 8 & 0xff)
 
+/// The argument of a status that is about the gradient of `argument`:
+/// `s == MHA_STATUS(MHA_KIND_LENGTH, MHA_GRADIENT(MHA_ARGUMENT_WQ))`.
+#define MHA_GRADIENT(argument) (128 | (argument))
+
 /// How many elements an array has. Not for pointers.
 #define MHA_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -66,6 +66,10 @@
    different lengths without padding; mha_merge joins results over pieces. Options are data, a NULL is
    none. A program that calls none of these functions does not contain their code.
 
+   TRAINING: mha_backward has the gradients of inputs, weights and the additive bias from those of y
+   and of the scores; it keeps nothing of the way forward. A program that does not call it does not
+   contain it. mha_backward_status_message has words for its errors too.
+
    ERRORS: a status is zero, or kind | argument << 8. When it is not zero, nothing has been written.
    What is checked: every pointer for NULL and alignment, every length, every buffer that is written
    for overlap with every other one. What cannot be checked: that a pointer is good for its length.

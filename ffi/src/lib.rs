@@ -21,6 +21,7 @@
 //! | `isa` | the words that name instructions |
 //! | `call` | the layer and attention |
 //! | `family` | both with options, over caches, packed, merged |
+//! | `backward` | gradients |
 //! | `size` | lengths of buffers |
 //! | `init` | initialisers |
 
@@ -28,6 +29,7 @@
 #![allow(non_camel_case_types, reason = "the names are C's")]
 #![allow(clippy::missing_safety_doc, reason = "the text above a function is its contract in C")]
 
+mod backward;
 mod buffer;
 mod cache;
 mod call;
@@ -41,6 +43,7 @@ mod status;
 mod types;
 mod version;
 
+pub use backward::*;
 pub use cache::*;
 pub use call::*;
 pub use family::*;

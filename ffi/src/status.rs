@@ -39,6 +39,10 @@ pub enum mha_kind {
     Conflict = 8,
     /// A cache has no room for what is to be appended.
     CacheFull = 9,
+    /// The gradient of something is wanted that the call does not have.
+    Absent = 10,
+    /// There is no way back through an option.
+    Option = 11,
     /// A pointer is NULL that must not be.
     Null = 32,
     /// A pointer is not aligned for what it points to.
@@ -158,6 +162,22 @@ pub(crate) struct Fault(mha_status);
 impl Fault {
     pub(crate) const fn new(kind: mha_kind, argument: mha_argument) -> Self {
         Self(kind as i32 | (argument as i32) << 8)
+    }
+
+    /// The same about the gradient of the argument.
+    pub(crate) const fn of_gradient(self) -> Self {
+        Self(self.0 | crate::backward::GRADIENT << 8)
+    }
+
+    /// Whether it is of a kind.
+    pub(crate) const fn is(self, kind: mha_kind) -> bool {
+        self.0 & 0xff == kind as i32
+    }
+}
+
+impl From<Argument> for mha_argument {
+    fn from(of: Argument) -> Self {
+        argument(of)
     }
 }
 
@@ -341,7 +361,8 @@ const POSSIBLE: [(mha_kind, &[mha_argument]); 12] = {
     possible
 };
 
-const fn name(argument: mha_argument) -> &'static str {
+/// The name of an argument.
+pub(crate) const fn name(argument: mha_argument) -> &'static str {
     let mut i = 0;
     while i < ARGUMENTS.len() {
         if ARGUMENTS[i].0 as i32 == argument as i32 {
@@ -365,17 +386,17 @@ const fn reason(kind: mha_kind) -> &'static str {
 
 /// Writes a table of texts, each with its key in front and a zero behind. One blob and a linear
 /// search: no pointers, so no relocations, and the least flash.
-struct Writer<const N: usize> {
+pub(crate) struct Table<const N: usize> {
     bytes: [u8; N],
     len: usize,
 }
 
-impl<const N: usize> Writer<N> {
-    const fn new() -> Self {
+impl<const N: usize> Table<N> {
+    pub(crate) const fn new() -> Self {
         Self { bytes: [0; N], len: 0 }
     }
 
-    const fn byte(mut self, byte: u8) -> Self {
+    pub(crate) const fn byte(mut self, byte: u8) -> Self {
         // While measuring, there is no room and only the length counts.
         if self.len < N {
             self.bytes[self.len] = byte;
@@ -384,7 +405,15 @@ impl<const N: usize> Writer<N> {
         self
     }
 
-    const fn text(mut self, text: &str) -> Self {
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) const fn bytes(self) -> [u8; N] {
+        self.bytes
+    }
+
+    pub(crate) const fn text(mut self, text: &str) -> Self {
         let mut i = 0;
         while i < text.len() {
             self = self.byte(text.as_bytes()[i]);
@@ -394,8 +423,8 @@ impl<const N: usize> Writer<N> {
     }
 }
 
-const fn names<const N: usize>() -> Writer<N> {
-    let mut out = Writer::new();
+const fn names<const N: usize>() -> Table<N> {
+    let mut out = Table::new();
     let mut i = 0;
     while i < ARGUMENTS.len() {
         let (argument, name) = ARGUMENTS[i];
@@ -405,8 +434,8 @@ const fn names<const N: usize>() -> Writer<N> {
     out
 }
 
-const fn reasons<const N: usize>() -> Writer<N> {
-    let mut out = Writer::new();
+const fn reasons<const N: usize>() -> Table<N> {
+    let mut out = Table::new();
     let mut i = 0;
     while i < REASONS.len() {
         let (kind, reason) = REASONS[i];
@@ -416,8 +445,8 @@ const fn reasons<const N: usize>() -> Writer<N> {
     out
 }
 
-const fn messages<const N: usize>() -> Writer<N> {
-    let mut out = Writer::new();
+const fn messages<const N: usize>() -> Table<N> {
+    let mut out = Table::new();
     let mut i = 0;
     while i < POSSIBLE.len() {
         let (kind, arguments) = POSSIBLE[i];
@@ -440,7 +469,7 @@ static REASON_TEXTS: [u8; reasons::<0>().len] = reasons().bytes;
 static MESSAGES: [u8; messages::<0>().len] = messages().bytes;
 
 /// The text behind a key. What is returned ends in a zero byte.
-fn find(table: &'static [u8], key: &[u8]) -> Option<*const c_char> {
+pub(crate) fn find(table: &'static [u8], key: &[u8]) -> Option<*const c_char> {
     let mut entries = table.split(|&byte| byte == 0);
     entries.find_map(|entry| entry.strip_prefix(key)).map(|text| text.as_ptr().cast())
 }

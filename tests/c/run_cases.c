@@ -28,7 +28,7 @@ enum word {
     HAS_BIAS, BIAS_0, BIAS_1, BIAS_2, BIAS_3, BIASES, KV_HEADS, POSITION, POSITION_OFFSET, HAS_LEFT,
     LEFT, HAS_RIGHT, RIGHT, HAS_LENS, HAS_SOFTCAP, SOFTCAP, ALIBI, HAS_ROPE, ROPE_DIMS,
     ROPE_INTERLEAVED, ROPE_BASE, HAS_ROPE_Q, ROPE_Q, HAS_ROPE_K, ROPE_K, HAS_SINKS, CACHE, PAST_LEN,
-    PRESENT, TABLE_ROWS, WORDS
+    PRESENT, TABLE_ROWS, GRADIENTS, HAS_DSCORES, WORDS
 };
 
 enum { KIND_LAYER = 1, KIND_ATTENTION = 2, KIND_ROTATION = 3 };
@@ -287,6 +287,34 @@ static void rotate(const uint64_t *h)
     }
 }
 
+/* The members of `mha_gradients`, in the order of the bits and of the answer. */
+#define GRADIENT_MEMBERS(X) \
+    X(0, q) X(1, k) X(2, v) X(3, wq) X(4, wk) X(5, wv) X(6, wo) X(7, bq) X(8, bk) X(9, bv) X(10, bo) \
+    X(11, bias)
+
+/* Goes back over a call and keeps its gradients. */
+static mha_status go_back(const uint64_t *h, const mha_layer *layer, const mha_attention *attention,
+                          int32_t isa, mha_shape shape, const mha_inputs *inputs,
+                          const mha_options *options, const mha_upstream *upstream,
+                          mha_gradients *gradients)
+{
+    const mha_weights *w = &layer->weights;
+    const size_t lens[] = { inputs->q.len, inputs->k.len, inputs->v.len, w->wq.len, w->wk.len, w->wv.len,
+                            w->wo.len, w->bq.len, w->bk.len, w->bv.len, w->bo.len, inputs->bias.len };
+#define TAKE(bit, member) \
+    if (h[GRADIENTS] >> (bit) & 1) gradients->member = output(lens[bit]);
+    GRADIENT_MEMBERS(TAKE)
+#undef TAKE
+    const mha_options *given = has_options(h) ? options : NULL;
+    if (h[KIND] == KIND_LAYER) {
+        const mha_slice_mut scratch = output(mha_backward_scratch_len(&layer->config, shape));
+        return mha_backward(layer, shape, inputs, given, upstream, gradients, scratch.data, scratch.len);
+    }
+    const mha_slice_mut scratch = output(mha_attention_backward_scratch_len(attention, shape));
+    return mha_dot_product_attention_backward(attention, isa, shape, inputs, given, upstream, gradients,
+                                              scratch.data, scratch.len);
+}
+
 static void run(const uint64_t *h, int32_t isa)
 {
     const mha_shape shape = { (size_t)h[BATCH], (size_t)h[Q_LEN], (size_t)h[KV_LEN] };
@@ -356,6 +384,13 @@ static void run(const uint64_t *h, int32_t isa)
         past_v = read_floats(times(past, value_features));
     }
 
+    mha_upstream upstream = { 0 };
+    if (h[GRADIENTS]) {
+        upstream.dy = read_floats(times(queries, dims->out));
+        if (h[HAS_DSCORES])
+            upstream.dscores = read_floats(times(times(queries, config.heads), shape.kv_len));
+    }
+
     mha_shape whole = shape;
     whole.kv_len += past_len;
     mha_outputs outputs = { .scores_at = (int32_t)h[SCORES_AT] };
@@ -398,13 +433,22 @@ static void run(const uint64_t *h, int32_t isa)
             status = mha_dot_product_attention(&attention, isa, shape, &inputs, &outputs,
                                                scratch.data, scratch.len);
     }
+    mha_gradients gradients = { 0 };
+    if (status == MHA_OK && h[GRADIENTS]) {
+        inputs.k = k;
+        inputs.v = v;
+        status = go_back(h, &layer, &attention, isa, shape, &inputs, &options, &upstream, &gradients);
+    }
     if (status == MHA_OK) {
         write_word(0);
         write_floats(outputs.y);
         write_floats(outputs.scores);
         if (h[PRESENT]) write_present(&cache, kv_heads, d, d_v);
+#define WRITE(bit, member) write_floats(gradients.member);
+        GRADIENT_MEMBERS(WRITE)
+#undef WRITE
     } else {
-        write_error(status, mha_status_message(status));
+        write_error(status, mha_backward_status_message(status));
     }
 }
 

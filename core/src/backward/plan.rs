@@ -87,7 +87,7 @@ impl Plan {
         let batch = max(batch, 1);
         let together = max(min(fill, batch), 1);
         // As even as they come.
-        let together = batch.div_ceil(batch.div_ceil(together));
+        let together = batch.div_ceil(max(batch.div_ceil(together), 1));
         let queries = if together > 1 {
             q_len.saturating_mul(together)
         } else {
