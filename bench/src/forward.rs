@@ -255,7 +255,13 @@ impl Group<'_> {
 }
 
 /// Keeps the highest peak that was seen: a core may have been disturbed, never helped.
-pub(crate) fn note(report: &mut Report, environment: &str, instructions: &str, threads: usize, gflops: f64) {
+pub(crate) fn note(
+    report: &mut Report,
+    environment: &str,
+    instructions: &str,
+    threads: usize,
+    gflops: f64,
+) {
     let known = report.peaks.iter_mut().find(|peak| {
         (peak.environment == environment && peak.threads == threads)
             && peak.instructions == instructions

@@ -232,7 +232,8 @@ impl<'a> Trained<'a> {
         let results: Vec<Mutex<Result<()>>> = (0..parts).map(|_| Mutex::new(Ok(()))).collect();
         pool.in_place_scope(|scope| {
             let own = self.gradients.iter_mut().zip(&mut self.scratch).zip(&mut self.back);
-            for (part, (((owned, scratch), back_scratch), result)) in own.zip(&results).enumerate() {
+            for (part, (((owned, scratch), back_scratch), result)) in own.zip(&results).enumerate()
+            {
                 let rows = config.split_rows(shape, None, part, parts);
                 let (here, rest) = std::mem::take(&mut y).split_at_mut(rows.len() * out);
                 y = rest;
@@ -260,8 +261,7 @@ impl<'a> Trained<'a> {
             pool.in_place_scope(|scope| {
                 for (to, from) in pairs {
                     let piece = to.len().div_ceil(parts).max(1);
-                    for (i, (to, from)) in
-                        to.chunks_mut(piece).zip(from.chunks(piece)).enumerate()
+                    for (i, (to, from)) in to.chunks_mut(piece).zip(from.chunks(piece)).enumerate()
                     {
                         share(scope, i + 1 == parts, move || {
                             to.iter_mut().zip(from).for_each(|(to, from)| *to += from);

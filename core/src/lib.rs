@@ -92,9 +92,7 @@ mod view;
 mod visible;
 mod work;
 
-pub use backward::{
-    BackwardError, Gradients, Part, Upstream, dot_product_attention_backward,
-};
+pub use backward::{BackwardError, Gradients, Part, Upstream, dot_product_attention_backward};
 pub use cache::{Cache, CacheConfig, CacheState};
 pub use call::{Inputs, Outputs, ScoresAt, Weights};
 pub use dims::{Attention, Config, Dims, Shape, WeightOrder};

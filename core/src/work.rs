@@ -530,7 +530,6 @@ impl<D> Weight<D> {
 }
 
 impl<'a> Weight<&'a [f32]> {
-
     /// All inputs and some outputs as a right operand, `[inputs, outputs]`.
     pub(crate) fn columns(&self, outputs: &Range<usize>) -> Columns<'a> {
         let (input, output) = self.strides();

@@ -3,9 +3,9 @@
 mod support;
 
 use mha::{
-    Alibi, Argument, Attention, BackwardError, Broadcast, Causal, Config, Dims, Dropout, Error,
-    Gradients, Inputs, Isa, Mask, MultiHeadAttention, Norm, NormKind, Options, Part, Rope,
-    Shape, Upstream, WeightOrder, Weights, Window,
+    Alibi, Argument, Attention, BackwardError, Config, Dims, Dropout, Error, Gradients, Inputs,
+    Isa, Mask, MultiHeadAttention, Norm, NormKind, Options, Part, Rope, Shape, Upstream, Weights,
+    Window,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -42,7 +42,8 @@ impl All {
     fn parts(&self) -> Vec<(&'static str, &[f32])> {
         let mut parts: Vec<(&'static str, &[f32])> = Vec::new();
         parts.extend(["dq", "dk", "dv"].into_iter().zip(self.inputs.iter().map(Vec::as_slice)));
-        parts.extend(["dwq", "dwk", "dwv", "dwo"].into_iter().zip(self.w.iter().map(Vec::as_slice)));
+        parts
+            .extend(["dwq", "dwk", "dwv", "dwo"].into_iter().zip(self.w.iter().map(Vec::as_slice)));
         let biases = ["dbq", "dbk", "dbv", "dbo"].into_iter().zip(&self.b);
         parts.extend(biases.filter_map(|(name, b)| Some((name, b.as_deref()?))));
         parts.extend(self.bias.as_deref().map(|bias| ("dbias", bias)));
@@ -149,8 +150,15 @@ fn factors(call: &Call) -> Option<Vec<f64>> {
     let mut scratch = vec![0.0; attention.scratch_len(call.shape)];
     let inputs = Inputs::new(&q, &k, &k).dropout(Dropout::new(p, seed));
     let isa = Isa::PORTABLE;
-    mha::dot_product_attention_scores(attention, isa, call.shape, inputs, &mut scores, &mut scratch)
-        .unwrap();
+    mha::dot_product_attention_scores(
+        attention,
+        isa,
+        call.shape,
+        inputs,
+        &mut scores,
+        &mut scratch,
+    )
+    .unwrap();
     let survivor = 1.0 / f64::from(1.0 - p);
     Some(scores.iter().map(|&score| if score > 0.0 { survivor } else { 0.0 }).collect())
 }
@@ -393,9 +401,7 @@ fn gradients_are_added_to_what_is_there() {
     let mut scratch = vec![f32::NAN; call.config.backward_scratch_len(call.shape)];
     let mut all = once.clone();
     let gradients = Gradients { accumulate: true, ..all.gradients() };
-    layer
-        .backward(call.shape, call.inputs(), above.upstream(), gradients, &mut scratch)
-        .unwrap();
+    layer.backward(call.shape, call.inputs(), above.upstream(), gradients, &mut scratch).unwrap();
     let mut twice = once.clone();
     twice.add(&once);
     near(&twice, &all, 1e-5, "accumulated");
@@ -415,9 +421,8 @@ fn what_nobody_sees_gives_nothing_and_gets_nothing() {
     let (dy, dscores) =
         (floats(rng, config.y_len(shape), 1.0), floats(rng, config.scores_len(shape), 1.0));
     // Keys 17 and 31 on are hidden, and the first two queries see nothing.
-    let mask: Vec<bool> = (0..20 * 40)
-        .map(|at| at / 40 >= 2 && at % 40 != 17 && at % 40 < 31)
-        .collect();
+    let mask: Vec<bool> =
+        (0..20 * 40).map(|at| at / 40 >= 2 && at % 40 != 17 && at % 40 < 31).collect();
     let run = |q: &[f32], k: &[f32], v: &[f32]| {
         let (mut dq, mut dk, mut dv) = (vec![9.0; q.len()], vec![9.0; k.len()], vec![9.0; v.len()]);
         let mut flat = vec![9.0; config.weights_len()];
@@ -449,7 +454,8 @@ fn what_nobody_sees_gives_nothing_and_gets_nothing() {
 fn attention_alone_is_the_layer_with_projections_that_do_nothing() {
     let rng = &mut StdRng::seed_from_u64(11);
     for seed in 0..30u64 {
-        let (heads, d, d_v) = (1 + seed as usize % 3, 2 * (1 + seed as usize % 5), 3 + seed as usize % 4);
+        let (heads, d, d_v) =
+            (1 + seed as usize % 3, 2 * (1 + seed as usize % 5), 3 + seed as usize % 4);
         let (qk, v) = (heads * d, heads * d_v);
         let shape = Shape::new(1 + seed as usize % 2, 1 + 3 * seed as usize, 2 + 5 * seed as usize);
         let config = Config::new(Dims::new((qk, qk, v), (qk, v), v)).heads(heads);
@@ -515,10 +521,7 @@ fn each_mistake_is_named() {
         refused(&plain, Upstream::new(&above.dy[1..])),
         BackwardError::Gradient { of: Argument::Y, needed, got: needed - 1 }
     );
-    assert_eq!(
-        refused(&plain, above_y.scores(&scores[1..])).argument(),
-        Argument::Scores
-    );
+    assert_eq!(refused(&plain, above_y.scores(&scores[1..])).argument(), Argument::Scores);
     let norm = Norm { kind: NormKind::Rms, epsilon: 1e-6, q_gain: None, k_gain: None };
     assert_eq!(
         refused(&Options::new().norm(norm), above_y),
@@ -548,7 +551,8 @@ fn each_mistake_is_named() {
     assert!(matches!(error, Err(BackwardError::Gradient { of: Argument::Wo, got: 3, .. })));
     let part = Part { sequences: 0..call.shape.batch + 1, kv_heads: 0..1 };
     let (inputs, gradients) = (call.inputs(), Gradients::default());
-    let error =
-        layer.backward_part(call.shape, part, inputs, above_y, gradients, &mut scratch).unwrap_err();
+    let error = layer
+        .backward_part(call.shape, part, inputs, above_y, gradients, &mut scratch)
+        .unwrap_err();
     assert!(matches!(error, BackwardError::Call(Error::Range { argument: Argument::Rows, .. })));
 }

@@ -10,7 +10,8 @@ use crate::convert::{Given, Values, read};
 use crate::isa::isa;
 use crate::options::mha_options;
 use crate::status::{
-    Fault, Table, find, mha_argument as A, mha_kind as K, mha_status, mha_status_message, name, status,
+    Fault, Table, find, mha_argument as A, mha_kind as K, mha_status, mha_status_message, name,
+    status,
 };
 use crate::types::*;
 
@@ -239,9 +240,7 @@ unsafe fn backward(
     let inputs = open.inputs.options(&open.options);
     let whole = Part { sequences: 0..shape.batch, kv_heads: 0..config.attention.kv_heads };
     let part = part.unwrap_or(whole);
-    open.layer
-        .backward_part(shape, part, inputs, open.upstream, gradients, scratch)
-        .map_err(fault)
+    open.layer.backward_part(shape, part, inputs, open.upstream, gradients, scratch).map_err(fault)
 }
 
 /// What the calls have in common, as C hands it over.
@@ -439,12 +438,8 @@ pub unsafe extern "C" fn mha_gradients_from_flat(
             return Err(Fault::new(K::Length, A::Weights));
         }
         let attention = &config.attention;
-        let biases = [
-            config.dims.qk,
-            attention.key_features(),
-            attention.value_features(),
-            config.dims.out,
-        ];
+        let biases =
+            [config.dims.qk, attention.key_features(), attention.value_features(), config.dims.out];
         let weights = [config.wq_len(), config.wk_len(), config.wv_len(), config.wo_len()];
         let mut at = flat;
         let mut next = |len: usize| {
@@ -592,8 +587,7 @@ const POSSIBLE: [(K, &[A], &str); 8] = {
         A::Scores,
     ];
     const WRITTEN: &[A] = &GRADIENTS;
-    const OPTIONAL: &[A] =
-        &[A::Wq, A::Wk, A::Wv, A::Wo, A::Bq, A::Bk, A::Bv, A::Bo, A::Bias];
+    const OPTIONAL: &[A] = &[A::Wq, A::Wk, A::Wv, A::Wo, A::Bq, A::Bk, A::Bv, A::Bo, A::Bias];
     [
         (K::Null, ALL, "null pointer"),
         (K::Misaligned, ALL, "misaligned pointer"),

@@ -19,8 +19,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 /// The files with items of the interface, in the order in which the header has them.
-const SOURCES: [&str; 11] =
-    ["version", "status", "isa", "types", "options", "cache", "call", "family", "backward", "size", "init"];
+const SOURCES: [&str; 11] = [
+    "version", "status", "isa", "types", "options", "cache", "call", "family", "backward", "size",
+    "init",
+];
 
 /// Enumerations that no signature names: a word from C may hold anything, so it is an integer.
 const ENUMERATIONS: [&str; 10] = [

@@ -130,8 +130,7 @@ pub(super) fn way_back<K: Kernel, R: Rules>(
             // 4. [d_scores] = [rows, count]
             let mut d_scores = MatrixMut::new(tile.d_scores, rows, count, keys);
             let values = sequence.head.values(from, count);
-            let turned =
-                Columns::strided(values.data, values.columns, count, 1, values.row_stride);
+            let turned = Columns::strided(values.data, values.columns, count, 1, values.row_stride);
             K::product(block.d_mixed, turned, &mut d_scores, Start::Zero, None);
             for row in 0..rows {
                 let d_scores = d_scores.row_mut(row);
@@ -170,8 +169,7 @@ pub(super) fn way_back<K: Kernel, R: Rules>(
                 let queries = matrix(&block.queries);
                 uncap::<K>(sequence, queries, (from, count), &mut logits, &mut d_scores, cap);
             }
-            let d_scores =
-                Matrix { data: tile.d_scores, rows, columns: count, row_stride: keys };
+            let d_scores = Matrix { data: tile.d_scores, rows, columns: count, row_stride: keys };
             if wanted.keys {
                 let mut to = rows_of(&mut sequence.d_keys, from, count);
                 let queries = columns(matrix(&block.queries));

@@ -138,7 +138,15 @@ pub fn dot_product_attention_backward<R: Rules>(
         (Argument::V, Some(inputs.v.len())),
         (Argument::Bias, inputs.bias.as_ref().map(Broadcast::len)),
     ];
-    check(&config, shape, &Part::whole(&attention, shape), &inputs, &upstream, &mut gradients, &lengths)?;
+    check(
+        &config,
+        shape,
+        &Part::whole(&attention, shape),
+        &inputs,
+        &upstream,
+        &mut gradients,
+        &lengths,
+    )?;
     let part = Part::whole(&attention, shape);
     run(isa, &config, None, shape, part, inputs, upstream, gradients, scratch)
 }

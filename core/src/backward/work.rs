@@ -379,9 +379,8 @@ fn projection_back<K: Kernel>(
     if let Some(bias) = to.bias {
         add_rows(d_outputs, bias.get_mut(outputs.clone()).unwrap_or_default());
     }
-    let d_input = to.input.as_deref_mut().map(|all| {
-        all.get_mut(first * input.columns..).unwrap_or_default()
-    });
+    let d_input =
+        to.input.as_deref_mut().map(|all| all.get_mut(first * input.columns..).unwrap_or_default());
     let Some(weight) = weight else {
         // What was copied is added.
         if let Some(d_input) = d_input {

@@ -20,8 +20,8 @@
 use super::Spread;
 use super::generic;
 use super::matrix::{Columns, Matrix, MatrixMut, Start};
-use super::turned;
 use super::portable::Portable;
+use super::turned;
 use crate::softmax::BLOCK;
 
 /// Names the registers to the assembler, which does not hear of the target's features where link-time

@@ -48,6 +48,7 @@ enum Right {
 /// Room for the operands of a kernel.
 struct Memory {
     a: Guarded,
+    turned: Guarded,
     b: Guarded,
     c: Guarded,
     bias: Guarded,
@@ -56,7 +57,7 @@ struct Memory {
 impl Memory {
     fn new() -> Self {
         let room = || Guarded::new(1 << 19);
-        Self { a: room(), b: room(), c: room(), bias: room() }
+        Self { a: room(), turned: room(), b: room(), c: room(), bias: room() }
     }
 }
 
@@ -83,6 +84,10 @@ fn check_product<K: Kernel>(
         if rows * width == 0 { 0 } else { (rows - 1) * (width + gap) + width }
     };
     let a = noise.vec(len(m, k));
+    let mut a_turned = vec![CANARY; len(k, m)];
+    for (i, p) in (0..m).flat_map(|i| (0..k).map(move |p| (i, p))) {
+        a_turned[p * (m + gap) + i] = a[i * (k + gap) + p];
+    }
     let (row_stride, block_stride, column_stride) = match right {
         Right::Rows => (n + gap, BLOCK, 1),
         Right::Transposed => (1, BLOCK * (k + gap), k + gap),
@@ -161,6 +166,52 @@ fn check_product<K: Kernel>(
             );
             let margin = bits(&c[margin..margin + MARGIN]);
             assert_eq!(margin, bits(&[CANARY; MARGIN]), "beside {what}, {edge:?}");
+
+            // The same of a left operand that lies turned, and of pieces of it.
+            for product in [K::product_turned, turned::product::<K>] {
+                let c = place(&mut memory.c, &before, edge);
+                let data = memory.turned.place(&a_turned, edge);
+                let a = Matrix { data, rows: k, columns: m, row_stride: m + gap };
+                let mut c = MatrixMut::new(&mut c[at..at + len], m, n, n + gap);
+                product(a, b, &mut c, start, scale);
+                let what = || std::format!("{what} turned, scale {scale:?}, {edge:?}");
+                assert_eq!(bits(c.data), bits(&expected), "{}", what());
+            }
+        }
+    }
+}
+
+/// The way back through the softmax against plain loops.
+fn check_differentiate<K: Kernel>(memory: &mut Memory) {
+    let mut noise = Noise(3);
+    for (rows, columns) in [0, 1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 33, 64, 100].map(|n| (3, n)) {
+        let stride = columns + 2;
+        let len = if columns == 0 { 0 } else { 2 * stride + columns };
+        let mut weights = noise.vec(len);
+        // Of what has no weight anything may be there.
+        let mut gradients = noise.vec(len);
+        for i in 0..len {
+            weights[i] = weights[i].abs();
+            if i % 3 == 1 {
+                weights[i] = 0.0;
+                gradients[i] = if i % 2 == 0 { f32::NAN } else { f32::INFINITY };
+            }
+        }
+        let deltas = noise.vec(rows);
+        let mut expected = gradients.clone();
+        for (i, delta) in deltas.iter().enumerate() {
+            for j in 0..columns {
+                let at = i * stride + j;
+                let (w, g) = (weights[at], gradients[at]);
+                expected[at] = if w > 0.0 { w * (g - delta) } else { 0.0 };
+            }
+        }
+        for edge in [Edge::End, Edge::Start] {
+            let data = memory.a.place(&weights, edge);
+            let weights = Matrix { data, rows, columns, row_stride: stride };
+            let data = memory.c.place(&gradients, edge);
+            K::differentiate(weights, &mut MatrixMut::new(data, rows, columns, stride), &deltas);
+            assert_eq!(bits(data), bits(&expected), "{columns} columns, {edge:?}");
         }
     }
 }
@@ -399,6 +450,7 @@ impl Task for CheckAll {
         check_products::<K>(self.fused, memory);
         check_blocks::<K>();
         check_turns::<K>(memory);
+        check_differentiate::<K>(memory);
         check_rows::<K>(self.fused, Edge::End, memory);
         check_rows::<K>(self.fused, Edge::Start, memory);
         check_edges::<K>(self.fused);

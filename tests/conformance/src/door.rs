@@ -136,8 +136,13 @@ impl Rust {
         let (isa, shape) = (self.isa, call.shape);
         match &call.operation {
             Operation::Layer(config, parameters) => {
-                MultiHeadAttention::with_isa(*config, weights(parameters), isa)?
-                    .backward(shape, inputs, upstream, gradients, &mut scratch)?;
+                MultiHeadAttention::with_isa(*config, weights(parameters), isa)?.backward(
+                    shape,
+                    inputs,
+                    upstream,
+                    gradients,
+                    &mut scratch,
+                )?;
             }
             _ => dot_product_attention_backward(
                 attention,

@@ -24,8 +24,8 @@ pub use call::{Answer, Call, Causality, Drop, Grid, Operation, Parameters};
 pub use case::{Case, Tolerance};
 pub use compare::{Comparison, Worst};
 pub use door::{Door, Process, Rust, Scratch};
-pub use gradients::Above;
 pub use family::{Family, Past, Slopes};
+pub use gradients::Above;
 pub use rotation::Rotation;
 
 use std::path::{Path, PathBuf};

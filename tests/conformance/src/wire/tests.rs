@@ -180,7 +180,12 @@ fn attention_alone_travels_without_weights() {
 fn answers_are_read() {
     let mut ok = 0u64.to_le_bytes().to_vec();
     ok.extend([1.0f32, 2.0, 3.0].iter().flat_map(|float| float.to_le_bytes()));
-    let expected = Answer { y: vec![1.0, 2.0], scores: vec![3.0], present: None, gradients: Default::default() };
+    let expected = Answer {
+        y: vec![1.0, 2.0],
+        scores: vec![3.0],
+        present: None,
+        gradients: Default::default(),
+    };
     assert_eq!(answer(&mut ok.as_slice(), &attention()).unwrap(), expected);
 
     let short = &ok[..16];
@@ -204,7 +209,8 @@ fn an_answer_brings_what_a_cache_holds() {
         ok.extend(floats(value, count));
     }
     let present = Some([vec![3.0; 12], vec![4.0; 6]]);
-    let expected = Answer { y: vec![1.0; 4], scores: vec![2.0; 12], present, gradients: Default::default() };
+    let expected =
+        Answer { y: vec![1.0; 4], scores: vec![2.0; 12], present, gradients: Default::default() };
     assert_eq!(answer(&mut ok.as_slice(), &call).unwrap(), expected);
 
     ok.pop();
