@@ -430,6 +430,15 @@ pub(super) const TURNED: u8 = 4;
 /// A is read along its rows.
 pub(super) const STRAIGHT: u8 = 0;
 
+/// What the lanes of a tile say. Constants, not variables: a closure that captures one is not inlined
+/// everywhere.
+struct Lanes<const LANES: u8>;
+
+impl<const LANES: u8> Lanes<LANES> {
+    const KIND: u8 = LANES & !TURNED;
+    const TURNED: bool = LANES & TURNED != 0;
+}
+
 /// One tile: M rows of A against N registers of columns.
 ///
 /// # Safety
@@ -439,20 +448,19 @@ pub(super) const STRAIGHT: u8 = 0;
 pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES: u8>(t: &Tile) {
     // SAFETY: by the contract above, every address below is inside its operand.
     unsafe {
-        let kind = LANES & !TURNED;
-        let a_step = if LANES & TURNED == 0 { 1 } else { t.a_step };
-        let whole = |n: usize| kind == WHOLE || n + 1 < N;
+        let a_step = if Lanes::<LANES>::TURNED { t.a_step } else { 1 };
+        let whole = |n: usize| Lanes::<LANES>::KIND == WHOLE || n + 1 < N;
         let load =
             |p: *const f32, n: usize| if whole(n) { V::load(p) } else { V::load_first(p, t.last) };
         // Where the lanes of the last register lie; a lane that does not exist is another one again.
         let mut places = [0; BLOCK];
-        if kind == SCATTERED {
+        if Lanes::<LANES>::KIND == SCATTERED {
             for (i, place) in places.iter_mut().enumerate().take(V::LANES) {
                 *place = if i < t.last { i * t.b_lane } else { 0 };
             }
         }
         let load_b = |p: *const f32, n: usize| {
-            if kind == SCATTERED {
+            if Lanes::<LANES>::KIND == SCATTERED {
                 let mut lanes = [0.0; BLOCK];
                 for (i, lane) in lanes.iter_mut().enumerate().take(V::LANES) {
                     let place = if n + 1 < N { i * t.b_lane } else { places[i] };
@@ -464,7 +472,7 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
             }
         };
         // Where register n of a row of B begins: registers fill blocks.
-        let b_lane = if kind == SCATTERED { t.b_lane } else { 1 };
+        let b_lane = if Lanes::<LANES>::KIND == SCATTERED { t.b_lane } else { 1 };
         let b_offset =
             |n: usize| (n * V::LANES / BLOCK) * t.b_block + (n * V::LANES % BLOCK) * b_lane;
         let c_offset = |n: usize| {
@@ -508,7 +516,7 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
             let mut b_row = [V::splat(0.0); N];
             for (n, b_row) in b_row.iter_mut().enumerate() {
                 *b_row = load_b(b.add(b_offset(n)), n);
-                if kind == WHOLE {
+                if Lanes::<LANES>::KIND == WHOLE {
                     V::prefetch(b.wrapping_add(b_offset(n) + AHEAD * t.b_row));
                 }
             }

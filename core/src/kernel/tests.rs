@@ -168,7 +168,8 @@ fn check_product<K: Kernel>(
             assert_eq!(margin, bits(&[CANARY; MARGIN]), "beside {what}, {edge:?}");
 
             // The same of a left operand that lies turned, and of pieces of it.
-            for product in [K::product_turned, turned::product::<K>] {
+            let products = [K::product_turned, turned::product::<K>];
+            for product in products.into_iter().filter(|_| (m + k + n + i).is_multiple_of(4)) {
                 let c = place(&mut memory.c, &before, edge);
                 let data = memory.turned.place(&a_turned, edge);
                 let a = Matrix { data, rows: k, columns: m, row_stride: m + gap };
