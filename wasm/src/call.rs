@@ -492,6 +492,16 @@ impl Call {
         &mut self,
         call: impl FnOnce(Shape, Inputs<'_, &Options<'_>>, Arrays<'_>) -> Result<(), Error>,
     ) -> i32 {
+        let result = self.with(call).map_err(Failure::from);
+        self.failure = result.err();
+        Failure::code(result)
+    }
+
+    /// Makes slices of the arrays, and hands them to somebody.
+    pub(crate) fn with<T>(
+        &mut self,
+        call: impl FnOnce(Shape, Inputs<'_, &Options<'_>>, Arrays<'_>) -> T,
+    ) -> T {
         let parts = self.parts();
         let mut rest = self.floats.as_mut_slice();
         let [q, k, v, bias, y, scores, scratch] = parts.map(|len| {
@@ -528,9 +538,25 @@ impl Call {
         let arrays = Arrays { y, scores, scores_at: self.scores_at, scratch };
         // Always with options, if with none, so that the driver is there once.
         let options = self.family.options();
-        let result = call(self.shape, inputs.options(&options), arrays).map_err(Failure::from);
-        self.failure = result.err();
-        Failure::code(result)
+        call(self.shape, inputs.options(&options), arrays)
+    }
+}
+
+#[cfg(feature = "training")]
+impl Call {
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Makes room for the inputs alone.
+    pub(crate) fn try_room(&mut self) -> Result<(), Failure> {
+        self.try_make_room(0, 0, 0)
+    }
+
+    /// Elements of q, k, v and the bias as the core gets them.
+    pub(crate) fn input_lens(&self) -> [usize; 4] {
+        let k = self.k.unwrap_or(self.q);
+        [self.q, k, self.v.unwrap_or(k), self.bias.map_or(0, |bias| bias.0)]
     }
 }
 

@@ -153,6 +153,17 @@ impl Layer {
         Ok(())
     }
 
+    #[cfg(feature = "training")]
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Elements of the weights and biases, 0 for those that there are not.
+    #[cfg(feature = "training")]
+    pub(crate) fn lens(&self) -> [usize; 8] {
+        self.lens.map(Option::unwrap_or_default)
+    }
+
     fn make_flat_room(&mut self, len: usize) -> Result<(), Failure> {
         self.config.check()?;
         room(&mut self.data, len, Argument::Weights)?;
@@ -167,7 +178,7 @@ impl Layer {
 
     /// The core's layer over the weights. Making it checks every length again, which takes a few
     /// nanoseconds and spares a pointer into ourselves.
-    fn layer(&self) -> Result<MultiHeadAttention<'_>, Error> {
+    pub(crate) fn layer(&self) -> Result<MultiHeadAttention<'_>, Error> {
         let mut rest = self.data.as_slice();
         let mut part = |len: Option<usize>| {
             let (part, left) = rest.split_at_checked(len?)?;

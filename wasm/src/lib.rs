@@ -8,6 +8,8 @@
 //! 2. `reserve`: makes room, then `q()`, `mask_data()`, … say where JavaScript may copy to;
 //! 3. `forward`: computes. The same call can be run again and again with what lies there.
 //!
+//! With the feature `training` a fourth, `Back`, owns what comes from above and the gradients.
+//!
 //! Nothing here throws or panics. What can fail gives the number of the error, 0 for none, and keeps
 //! the error for `argument()` and `message()`. Every length that JavaScript has is handed on to the
 //! core as it is, so that it is the core that finds and words every mistake, as in the other
@@ -16,6 +18,8 @@
 
 extern crate alloc;
 
+#[cfg(feature = "training")]
+mod backward;
 mod cache;
 mod call;
 mod failure;
@@ -28,6 +32,8 @@ mod runtime;
 
 use alloc::string::String;
 
+#[cfg(feature = "training")]
+pub use backward::Back;
 pub use cache::Store;
 pub use call::Call;
 pub use layer::Layer;

@@ -1,0 +1,338 @@
+//! The way back: gradients of a call.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use mha::{Argument, Attention, BackwardError, Error, Gradients, Inputs, Options, Shape, Upstream};
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::call::{Call, room};
+use crate::failure::Failure;
+use crate::layer::Layer;
+
+/// How many gradients there can be: of q, k, v, wq, wk, wv, wo, bq, bk, bv, bo and bias, in this order.
+const COUNT: usize = 12;
+
+/// What comes from above, which gradients are wanted, and room for all of them.
+#[wasm_bindgen]
+#[derive(Debug, Default)]
+pub struct Back {
+    dy: usize,
+    dscores: Option<usize>,
+    accumulate: bool,
+    /// What is wanted, and how long it is where the caller has said so.
+    wanted: [Option<Option<usize>>; COUNT],
+    /// The lengths of the parts of `floats`: dy, dscores, the gradients, scratch.
+    parts: [usize; COUNT + 3],
+    floats: Vec<f32>,
+    failure: Option<BackwardError>,
+    memory: Option<Failure>,
+}
+
+#[wasm_bindgen]
+impl Back {
+    /// Nothing, without room.
+    #[wasm_bindgen(constructor)]
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins to describe a way back. The room stays.
+    pub fn begin(&mut self, dy: usize, dscores: Option<usize>, accumulate: bool) {
+        (self.dy, self.dscores, self.accumulate) = (dy, dscores, accumulate);
+        self.wanted = [None; COUNT];
+    }
+
+    /// Asks for a gradient, and says how long the caller's own array is, if there is one.
+    pub fn want(&mut self, which: usize, len: Option<usize>) {
+        if let Some(wanted) = self.wanted.get_mut(which) {
+            *wanted = Some(len);
+        }
+    }
+
+    /// Where the gradient with respect to the output goes.
+    pub fn dy(&mut self) -> *mut f32 {
+        self.float(0)
+    }
+
+    /// Where the gradient with respect to the scores goes.
+    pub fn dscores(&mut self) -> *mut f32 {
+        self.float(1)
+    }
+
+    /// Where a gradient comes; what is added to stands there before.
+    pub fn gradient(&mut self, which: usize) -> *mut f32 {
+        self.float(2 + which.min(COUNT))
+    }
+
+    /// Elements of a gradient; 0 where it is not wanted.
+    #[must_use]
+    pub fn gradient_len(&self, which: usize) -> usize {
+        self.parts.get(2 + which).copied().filter(|_| which < COUNT).unwrap_or(0)
+    }
+
+    /// The name of the argument at fault; of its gradient with a d in front.
+    #[must_use]
+    pub fn argument(&self) -> String {
+        match (self.memory, self.failure) {
+            (Some(memory), _) => memory.argument().name().into(),
+            (_, Some(error)) => {
+                let of =
+                    matches!(error, BackwardError::Gradient { .. } | BackwardError::Absent { .. });
+                format!("{}{}", if of { "d" } else { "" }, error.argument().name())
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match (self.memory, self.failure) {
+            (Some(memory), _) => memory.to_string(),
+            (_, Some(error)) => error.to_string(),
+            _ => String::new(),
+        }
+    }
+}
+
+impl Back {
+    /// Where a part of `floats` begins; the end where it has none.
+    fn float(&mut self, part: usize) -> *mut f32 {
+        let at = self.parts.iter().take(part).sum::<usize>().min(self.floats.len());
+        self.floats.get_mut(at..).unwrap_or_default().as_mut_ptr()
+    }
+
+    /// Makes room; gradients whose lengths the caller has not said get these.
+    pub(crate) fn make_room(
+        &mut self,
+        call: &mut Call,
+        weights: [usize; 8],
+        scratch: usize,
+    ) -> i32 {
+        let result = self.try_make_room(call, weights, scratch);
+        (self.failure, self.memory) = (None, result.err());
+        Failure::code(result)
+    }
+
+    fn try_make_room(
+        &mut self,
+        call: &mut Call,
+        weights: [usize; 8],
+        scratch: usize,
+    ) -> Result<(), Failure> {
+        call.try_room()?;
+        let lens = call.input_lens();
+        let own = lens[..3].iter().chain(&weights).chain(&lens[3..]);
+        self.parts = [0; COUNT + 3];
+        self.parts[0] = self.dy;
+        self.parts[1] = self.dscores.unwrap_or(0);
+        for ((part, wanted), len) in self.parts[2..].iter_mut().zip(self.wanted).zip(own) {
+            *part = wanted.map_or(0, |given| given.unwrap_or(*len));
+        }
+        self.parts[COUNT + 2] = scratch;
+        let sum = self.parts.iter().try_fold(0usize, |sum, len| sum.checked_add(*len));
+        let total = sum.filter(|&sum| sum <= isize::MAX as usize / size_of::<f32>());
+        let total = total.ok_or(Error::TooLarge { argument: Argument::Shape })?;
+        room(&mut self.floats, total, Argument::Shape)
+    }
+
+    /// Goes back over a call that has room.
+    pub(crate) fn run(
+        &mut self,
+        call: &mut Call,
+        back: impl FnOnce(
+            Shape,
+            Inputs<'_, &Options<'_>>,
+            Upstream<'_>,
+            Gradients<'_>,
+            &mut [f32],
+        ) -> Result<(), BackwardError>,
+    ) -> i32 {
+        let mut rest = self.floats.as_mut_slice();
+        let mut next = |len: usize| {
+            let (part, left) =
+                core::mem::take(&mut rest).split_at_mut_checked(len).unwrap_or_default();
+            rest = left;
+            part
+        };
+        let [dy, dscores] = [self.parts[0], self.parts[1]].map(&mut next);
+        let mut each = self.wanted.iter().zip(&self.parts[2..]);
+        let mut gradient = || {
+            let (wanted, len) = each.next()?;
+            let part = next(*len);
+            wanted.is_some().then_some(part)
+        };
+        let gradients = Gradients {
+            q: gradient(),
+            k: gradient(),
+            v: gradient(),
+            wq: gradient(),
+            wk: gradient(),
+            wv: gradient(),
+            wo: gradient(),
+            bq: gradient(),
+            bk: gradient(),
+            bv: gradient(),
+            bo: gradient(),
+            bias: gradient(),
+            accumulate: self.accumulate,
+        };
+        let scratch = next(self.parts[COUNT + 2]);
+        let mut upstream = Upstream::new(dy);
+        if self.dscores.is_some() {
+            upstream = upstream.scores(dscores);
+        }
+        let result =
+            call.with(|shape, inputs, _| back(shape, inputs, upstream, gradients, scratch));
+        (self.failure, self.memory) = (result.err(), None);
+        result.err().map_or(0, |error| error.code())
+    }
+}
+
+#[wasm_bindgen]
+impl Call {
+    /// Makes room for [`Call::attend_backward`].
+    pub fn reserve_backward(
+        &mut self,
+        heads: usize,
+        kv_heads: usize,
+        qk: usize,
+        v: usize,
+        scale: Option<f32>,
+        back: &mut Back,
+    ) -> i32 {
+        let scratch = bare(heads, kv_heads, qk, v, scale).backward_scratch_len(self.shape());
+        back.make_room(self, [0; 8], scratch)
+    }
+
+    /// The way back of attention without projections.
+    pub fn attend_backward(
+        &mut self,
+        heads: usize,
+        kv_heads: usize,
+        qk: usize,
+        v: usize,
+        scale: Option<f32>,
+        back: &mut Back,
+    ) -> i32 {
+        let (attention, isa) = (bare(heads, kv_heads, qk, v, scale), self.isa());
+        back.run(self, |shape, inputs, upstream, gradients, scratch| {
+            mha::dot_product_attention_backward(
+                attention, isa, shape, inputs, upstream, gradients, scratch,
+            )
+        })
+    }
+}
+
+fn bare(heads: usize, kv_heads: usize, qk: usize, v: usize, scale: Option<f32>) -> Attention {
+    Attention { scale, ..Attention::new(heads, qk, v).kv_heads(kv_heads) }
+}
+
+#[wasm_bindgen]
+impl Layer {
+    /// Makes room for [`Layer::backward`].
+    pub fn reserve_backward(&self, call: &mut Call, back: &mut Back) -> i32 {
+        let scratch = self.config().backward_scratch_len(call.shape());
+        back.make_room(call, self.lens(), scratch)
+    }
+
+    /// The way back of a call that has room.
+    pub fn backward(&self, call: &mut Call, back: &mut Back) -> i32 {
+        back.run(call, |shape, inputs, upstream, gradients, scratch| {
+            self.layer()?.backward(shape, inputs, upstream, gradients, scratch)
+        })
+    }
+
+    /// Elements of all weights, biases included.
+    #[must_use]
+    pub fn data_len(&self) -> usize {
+        self.lens().iter().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mha::{Config, Dims, MultiHeadAttention, Weights};
+
+    use super::*;
+
+    fn numbers(len: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0).collect()
+    }
+
+    /// As JavaScript does it.
+    fn copy(from: &[f32], to: *mut f32) {
+        // SAFETY: the room for these was made before.
+        unsafe { to.copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+    }
+
+    /// Describes, makes room, copies in, computes and copies out, and holds the gradients against the
+    /// core's: once overwritten, once added.
+    #[test]
+    fn a_way_back_step_by_step_is_the_core_s() {
+        let config = Config::new(Dims::new((3, 4, 5), (6, 8), 7)).heads(2);
+        let shape = Shape::new(2, 3, 5);
+        let flat = numbers(config.weights_len());
+        let mut layer = Layer::new(3, 4, 5, 6, 8, 7, 2, 2, None, false);
+        assert_eq!(layer.flat_weights(flat.len()), 0);
+        copy(&flat, layer.data());
+        let (q, k, v) = (numbers(2 * 3 * 3), numbers(2 * 5 * 4), numbers(2 * 5 * 5));
+        let (dy, dscores) = (numbers(config.y_len(shape)), numbers(config.scores_len(shape)));
+        let weights = Weights::from_flat(&config, &flat).unwrap();
+        let core = MultiHeadAttention::new(config, weights).unwrap();
+        let (mut dq, mut dwo) = (numbers(q.len()), numbers(config.wo_len()));
+        let (mut call, mut back) = (Call::new(), Back::new());
+        for accumulate in [false, true] {
+            call.begin(2, 3, 5, q.len(), Some(k.len()), Some(v.len()));
+            back.begin(dy.len(), Some(dscores.len()), accumulate);
+            back.want(0, None);
+            back.want(6, Some(config.wo_len()));
+            assert_eq!(layer.reserve_backward(&mut call, &mut back), 0);
+            for (from, to) in [(&q, call.q()), (&k, call.k()), (&v, call.v()), (&dy, back.dy())] {
+                copy(from, to);
+            }
+            copy(&dscores, back.dscores());
+            copy(&dq, back.gradient(0));
+            copy(&dwo, back.gradient(6));
+            assert_eq!(layer.backward(&mut call, &mut back), 0, "{}", back.message());
+            let mut scratch = alloc::vec![0.0; config.backward_scratch_len(shape)];
+            let (q_, wo) = (Some(&mut *dq), Some(&mut *dwo));
+            let gradients = Gradients { q: q_, wo, accumulate, ..Gradients::default() };
+            let upstream = Upstream::new(&dy).scores(&dscores);
+            core.backward(shape, Inputs::new(&q, &k, &v), upstream, gradients, &mut scratch)
+                .unwrap();
+            for (which, expected) in [(0, &dq), (6, &dwo)] {
+                assert_eq!(back.gradient_len(which), expected.len());
+                // SAFETY: the gradient is as long as the way back says.
+                let found = unsafe {
+                    core::slice::from_raw_parts(back.gradient(which), back.gradient_len(which))
+                };
+                assert_eq!(found, expected, "gradient {which}");
+            }
+            assert_eq!(back.gradient_len(1), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_the_core_s_words() {
+        let mut layer = Layer::new(4, 4, 4, 4, 4, 4, 2, 2, None, false);
+        assert_eq!(layer.flat_weights(64), 0);
+        let (mut call, mut back) = (Call::new(), Back::new());
+        call.begin(1, 1, 1, 4, None, None);
+        back.begin(3, None, false);
+        assert_eq!(layer.reserve_backward(&mut call, &mut back), 0);
+        assert_eq!(layer.backward(&mut call, &mut back), 4);
+        assert_eq!(
+            (back.argument().as_str(), back.message().as_str()),
+            ("dy", "dy: 4 elements needed, 3 given")
+        );
+        back.begin(4, None, false);
+        back.want(7, None);
+        assert_eq!(layer.reserve_backward(&mut call, &mut back), 0);
+        assert_eq!(layer.backward(&mut call, &mut back), 10);
+        assert_eq!(back.message(), "dbq: the call has no bq");
+    }
+}
