@@ -7,7 +7,7 @@ import { type Dims, type LayerDims, layerDims } from "./dims.js";
 import { type Argument, ErrorCode, MhaError } from "./error.js";
 import * as wasm from "./glue/mha_wasm.js";
 import { type AttentionOptions, type Inputs, type OutputOptions, read } from "./options.js";
-import { run, settle, type Written } from "./run.js";
+import { type Owner, run, settle, type Written } from "./run.js";
 
 /** The weights of a layer. Each projection may have a bias of its own; Flux's `bias = true` is all four. */
 export interface Weights {
@@ -86,6 +86,13 @@ const MATRICES = ["wq", "wk", "wv", "wo"] as const;
 const BIASES = ["bq", "bk", "bv", "bo"] as const;
 
 /**
+ * What a layer works with, for the entry that adds to it.
+ *
+ * @internal
+ */
+export let inside: (layer: Layer) => { memory: WebAssembly.Memory; own: Owner & { readonly layer: wasm.Layer } };
+
+/**
  * Multi-head attention with its four projections: Flux's `MultiHeadAttention`.
  *
  * It owns a copy of its weights in the module's memory, and there the arrays of its calls, which grow
@@ -100,7 +107,7 @@ export class Layer {
   /** The number of key/value heads. */
   readonly kvHeads: number;
   readonly #memory: WebAssembly.Memory;
-  #inner: { layer: wasm.Layer; call: wasm.Call } | undefined;
+  #inner: (Owner & { readonly layer: wasm.Layer }) | undefined;
   /** Gives the memory back, at the end of a `using` block. */
   declare [Symbol.dispose]: () => void;
 
@@ -249,7 +256,11 @@ export class Layer {
     return output(written);
   }
 
-  #open(): { layer: wasm.Layer; call: wasm.Call } {
+  static {
+    inside = (layer) => ({ memory: layer.#memory, own: layer.#open() });
+  }
+
+  #open(): Owner & { readonly layer: wasm.Layer } {
     if (this.#inner === undefined) {
       throw new MhaError(ErrorCode.Disposed, "layer", "layer: it has been disposed of");
     }
@@ -265,6 +276,7 @@ export class Layer {
   dispose(): void {
     this.#inner?.layer.free();
     this.#inner?.call.free();
+    this.#inner?.back?.free();
     this.#inner = undefined;
   }
 }

@@ -6,7 +6,7 @@ import { type AttentionDims, attentionDims } from "./dims.js";
 import init, * as wasm from "./glue/mha_wasm.js";
 import { Layer, type LayerOptions, type Output, output, type OutputWithScores } from "./layer.js";
 import { type AttentionOptions, type Inputs, type OutputOptions, read } from "./options.js";
-import { run, settle } from "./run.js";
+import { type Owner, run, settle } from "./run.js";
 
 /** Where the module comes from: compiled, its bytes, a response, or an address to fetch. */
 export type Source = WebAssembly.Module | BufferSource | Response | URL | string;
@@ -57,6 +57,13 @@ export interface MergeOptions {
   readonly otherLse: Float32Array;
 }
 
+/**
+ * What the library works with, for the entry that adds to it.
+ *
+ * @internal
+ */
+export let insideMha: (mha: Mha) => { memory: WebAssembly.Memory; own: Owner };
+
 /** The library, loaded. */
 export class Mha {
   /** The version of the library. */
@@ -64,7 +71,14 @@ export class Mha {
   /** The name of the instructions that calls run on. */
   readonly isa: string;
   readonly #memory: WebAssembly.Memory;
-  #call: wasm.Call | undefined;
+  readonly #own: { call?: wasm.Call; back?: { free(): void } } = {};
+
+  static {
+    insideMha = (mha) => {
+      mha.#own.call ??= new wasm.Call();
+      return { memory: mha.#memory, own: mha.#own as Owner };
+    };
+  }
 
   /** @internal */
   constructor(memory: WebAssembly.Memory) {
@@ -100,7 +114,7 @@ export class Mha {
     const { qk, v, heads, kvHeads, scale } = bare(options);
     const written = run(
       this.#memory,
-      (this.#call ??= new wasm.Call()),
+      (this.#own.call ??= new wasm.Call()),
       read(options, qk, shared(qk, heads, kvHeads), heads),
       (call) => call.reserve(heads, kvHeads, qk, v, scale),
       (call) => call.attend(heads, kvHeads, qk, v, scale),
@@ -129,7 +143,7 @@ export class Mha {
     const given = { ...options, k: undefined, v: undefined, batch: over.batch, kvLen: 0 };
     const written = run(
       this.#memory,
-      (this.#call ??= new wasm.Call()),
+      (this.#own.call ??= new wasm.Call()),
       read(given, qk, qk, heads),
       (call) => call.reserve_cached(heads, kvHeads, qk, v, scale, store),
       (call) => call.attend_cached(heads, kvHeads, qk, v, scale, store),
@@ -150,7 +164,7 @@ export class Mha {
     const lse = array("lse", "Float32Array", b);
     const otherY = array("y", "Float32Array", c);
     const otherLse = array("lse", "Float32Array", d);
-    const call = (this.#call ??= new wasm.Call());
+    const call = (this.#own.call ??= new wasm.Call());
     call.begin(1, 0, 0, y.length, lse.length, otherY.length);
     call.bias(otherLse.length, 1, 1, 1, 1);
     settle(call.reserve_append(), call);
@@ -178,7 +192,7 @@ export class Mha {
     const given = read(plain, qk, shared(qk, heads, kvHeads), heads);
     const { scores } = run(
       this.#memory,
-      (this.#call ??= new wasm.Call()),
+      (this.#own.call ??= new wasm.Call()),
       { ...given, scores: given.scores || true },
       (call) => call.reserve_scores(heads, kvHeads, qk, scale),
       (call) => call.attend_scores(heads, kvHeads, qk, scale),
@@ -192,8 +206,12 @@ export class Mha {
   }
 }
 
-/** Reads what attention without projections is made of. */
-function bare(options: BareOptions) {
+/**
+ * Reads what attention without projections is made of.
+ *
+ * @internal
+ */
+export function bare(options: BareOptions) {
   const { dims, heads: given, kvHeads, scale } = object("options", options);
   const heads = given === undefined ? 1 : count("heads", given);
   return {

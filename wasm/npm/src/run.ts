@@ -12,6 +12,12 @@ export interface Written {
   lse: Float32Array | undefined;
 }
 
+/** What owns the room of its calls and, where it has gone back, of that. */
+export interface Owner {
+  readonly call: Call;
+  back?: { free(): void };
+}
+
 /** Throws what a step has found wrong. */
 export function settle(code: number, step: { argument(): string; message(): string }): void {
   if (code !== 0) {

@@ -1,0 +1,221 @@
+// The library with the way back: `mha/train`. Everything that `mha` has, over a module that can go back too.
+
+import { array, maybeFloats, object } from "./checks.js";
+import { Back } from "./glue/mha_wasm.js";
+import { inlined } from "./inlined.js";
+import { inside, Layer } from "./layer.js";
+import { bare, type BareOptions, insideMha, Mha, once } from "./mha.js";
+import { type AttentionOptions, type Inputs, read } from "./options.js";
+import { type Owner, run, settle } from "./run.js";
+import { unpack } from "./unpack.js";
+
+export * from "./core.js";
+
+/** What there are gradients of, in the order of the module. */
+const NAMES = ["q", "k", "v", "wq", "wk", "wv", "wo", "bq", "bk", "bv", "bo", "bias"] as const;
+
+/** Something that has a gradient: an input, a weight, a bias of a projection, or the bias on the logits. */
+export type GradientName = (typeof NAMES)[number];
+
+/**
+ * Which gradients are wanted: `true` for one in a new array, or where it is written. Each has the shape and the
+ * order of what it is the gradient of. What is not wanted is not computed.
+ */
+export type WantedGradients = { readonly [name in GradientName]?: true | Float32Array | undefined };
+
+/** The gradients that were wanted. */
+export type Gradients<Wanted> = { [name in keyof Wanted & GradientName]: Float32Array };
+
+/** What a way back takes beside what the way forward took. */
+export interface BackwardOptions<Wanted extends WantedGradients> {
+  /** The gradient of the loss with respect to the output, `[batch, qLen, out]`. */
+  readonly dy: Float32Array;
+  /** That with respect to the scores, after softmax and dropout, `[batch, heads, qLen, kvLen]`. */
+  readonly dscores?: Float32Array | undefined;
+  /** Which gradients are wanted. */
+  readonly gradients: Wanted;
+  /** Adds to what stands in the arrays that are given instead of overwriting it. Default false. */
+  readonly accumulate?: boolean | undefined;
+}
+
+/** A call that a layer goes back over. */
+export type LayerBackwardOptions<Wanted extends WantedGradients> = Inputs & AttentionOptions & BackwardOptions<Wanted>;
+
+/** A call of attention without projections that is gone back over. */
+export type DotProductBackwardOptions<Wanted extends WantedGradients> = BareOptions &
+  Inputs &
+  AttentionOptions &
+  BackwardOptions<Wanted>;
+
+declare module "./layer.js" {
+  interface Layer {
+    /**
+     * Computes the gradients of a loss with respect to the inputs, the weights and the additive bias, from
+     * those with respect to the output and, where they matter, to the scores. The other options are those of
+     * the way forward, dropout included, of which nothing has to be kept. An array that is queries and keys at
+     * once (`q` alone) has the sum of the gradients of its uses, each of which is asked for by its own name.
+     *
+     * @throws MhaError naming what does not fit, such as `"dwq"`; nothing has been written then.
+     *
+     * @example
+     * ```ts
+     * const { wq, bias } = layer.backward({ q, bias: { data, shape }, dy, gradients: { wq: true, bias: true } });
+     * ```
+     */
+    backward<Wanted extends WantedGradients>(options: LayerBackwardOptions<Wanted>): Gradients<Wanted>;
+    /**
+     * The weights where they lie, `wq wk wv wo` and then the biases that there are: write to it to train the
+     * layer. It is a view on the module's memory: take it anew whenever that may have grown, as it does for a new
+     * layer or a larger call.
+     */
+    readonly weights: Float32Array;
+  }
+}
+
+declare module "./mha.js" {
+  interface Mha {
+    /**
+     * The way back of {@link Mha.dotProductAttention}: gradients of queries, keys, values and the additive
+     * bias.
+     *
+     * @throws MhaError for what does not fit; nothing has been written then.
+     */
+    dotProductAttentionBackward<Wanted extends WantedGradients>(
+      options: DotProductBackwardOptions<Wanted>,
+    ): Gradients<Wanted>;
+  }
+}
+
+/** What is wanted and where it goes, read once. */
+function wantedOf(options: BackwardOptions<WantedGradients>): {
+  dy: Float32Array;
+  dscores: Float32Array | undefined;
+  wanted: (true | Float32Array | undefined)[];
+  accumulate: boolean;
+} {
+  const { dy, dscores, gradients, accumulate } = object("options", options);
+  const given = object("options", gradients);
+  const all = NAMES.map((name) => given[name]);
+  return {
+    dy: array("y", "Float32Array", dy),
+    dscores: maybeFloats("scores", dscores),
+    wanted: all.map((to, i) => (to === undefined || to === true ? to : array(NAMES[i] as GradientName, "Float32Array", to))),
+    accumulate: accumulate === true,
+  };
+}
+
+/** Goes back: describes, makes room, copies in, computes, copies out. */
+function goBack<Wanted extends WantedGradients>(
+  memory: WebAssembly.Memory,
+  owner: Owner,
+  given: Parameters<typeof run>[2],
+  options: BackwardOptions<Wanted>,
+  reserve: (back: Back) => number,
+  compute: (back: Back) => number,
+): Gradients<Wanted> {
+  const { dy, dscores, wanted, accumulate } = wantedOf(options);
+  const back = (owner.back ??= new Back()) as Back;
+  back.begin(dy.length, dscores?.length, accumulate);
+  for (const [i, to] of wanted.entries()) {
+    if (to !== undefined) {
+      back.want(i, to === true ? undefined : to.length);
+    }
+  }
+  // The call's own way makes the room, copies its inputs in and says what is wrong with them; the errors are
+  // the way back's.
+  const step = { argument: () => back.argument(), message: () => back.message() };
+  const settled = (code: number): number => {
+    settle(code, step);
+    return 0;
+  };
+  run(
+    memory,
+    owner.call,
+    { ...given, y: undefined, scores: false, family: given.family },
+    () => settled(reserve(back)),
+    () => {
+      const { buffer } = memory;
+      new Float32Array(buffer, back.dy(), dy.length).set(dy);
+      if (dscores !== undefined) {
+        new Float32Array(buffer, back.dscores(), dscores.length).set(dscores);
+      }
+      for (const [i, to] of wanted.entries()) {
+        if (to !== undefined) {
+          const room = new Float32Array(buffer, back.gradient(i), back.gradient_len(i));
+          to === true ? room.fill(0) : room.set(to);
+        }
+      }
+      return settled(compute(back));
+    },
+  );
+  const out: { [name in GradientName]?: Float32Array } = {};
+  for (const [i, to] of wanted.entries()) {
+    if (to !== undefined) {
+      const from = new Float32Array(memory.buffer, back.gradient(i), back.gradient_len(i));
+      if (to === true) {
+        out[NAMES[i] as GradientName] = from.slice();
+      } else {
+        to.set(from);
+        out[NAMES[i] as GradientName] = to;
+      }
+    }
+  }
+  return out as Gradients<Wanted>;
+}
+
+Layer.prototype.backward = function <Wanted extends WantedGradients>(
+  this: Layer,
+  options: LayerBackwardOptions<Wanted>,
+): Gradients<Wanted> {
+  const { memory, own } = inside(this);
+  const { layer, call } = own;
+  const given = read(options, this.dims.qIn, this.dims.kIn, this.heads);
+  return goBack(
+    memory,
+    own,
+    given,
+    options,
+    (back) => layer.reserve_backward(call, back),
+    (back) => layer.backward(call, back),
+  );
+};
+
+Object.defineProperty(Layer.prototype, "weights", {
+  get(this: Layer): Float32Array {
+    const { memory, own } = inside(this);
+    const { layer } = own;
+    return new Float32Array(memory.buffer, layer.data(), layer.data_len());
+  },
+});
+
+Mha.prototype.dotProductAttentionBackward = function <Wanted extends WantedGradients>(
+  this: Mha,
+  options: DotProductBackwardOptions<Wanted>,
+): Gradients<Wanted> {
+  const { memory, own } = insideMha(this);
+  const { call } = own;
+  const { qk, v, heads, kvHeads, scale } = bare(options);
+  const given = read(options, qk, (qk / heads) * kvHeads, heads);
+  return goBack(
+    memory,
+    own,
+    given,
+    options,
+    (back) => call.reserve_backward(heads, kvHeads, qk, v, scale, back),
+    (back) => call.attend_backward(heads, kvHeads, qk, v, scale, back),
+  );
+};
+
+/**
+ * Loads the library with the way back. There is one instance a realm (page, worker, process), apart from that of
+ * `mha`, and later calls give it.
+ *
+ * @example
+ * ```ts
+ * import { load } from "mha/train";
+ * const mha = await load();
+ * ```
+ */
+export function load(): Promise<Mha> {
+  return once(() => unpack(inlined));
+}
