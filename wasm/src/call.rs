@@ -492,6 +492,18 @@ impl Call {
         &mut self,
         call: impl FnOnce(Shape, Inputs<'_, &Options<'_>>, Arrays<'_>) -> Result<(), Error>,
     ) -> i32 {
+        let mut call = Some(call);
+        self.run_once(&mut |shape, inputs, arrays| match call.take() {
+            Some(call) => call(shape, inputs, arrays),
+            None => Ok(()),
+        })
+    }
+
+    /// [`Call::run`], there once for all kinds of calls.
+    fn run_once(
+        &mut self,
+        call: &mut dyn FnMut(Shape, Inputs<'_, &Options<'_>>, Arrays<'_>) -> Result<(), Error>,
+    ) -> i32 {
         let parts = self.parts();
         let mut rest = self.floats.as_mut_slice();
         let [q, k, v, bias, y, scores, scratch] = parts.map(|len| {

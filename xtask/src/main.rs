@@ -18,6 +18,7 @@ mod firmware;
 mod header;
 mod kernels;
 mod onnx;
+mod page;
 mod python;
 mod report;
 mod size;
@@ -44,6 +45,8 @@ enum Word {
     Header(header::Args),
     /// Build the JavaScript package
     Wasm(wasm::Args),
+    /// Build the attention page and serve it
+    Page(page::Args),
     /// Build and run the firmware demo in QEMU
     Firmware(firmware::Args),
     /// Measure flash, RAM, scratch and stack
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Word::Check(args) => check::run(args),
         Word::Header(args) => header::run(args),
         Word::Wasm(args) => wasm::run(args),
+        Word::Page(args) => page::run(args),
         Word::Firmware(args) => firmware::run(args),
         Word::Size(args) => size::run(args),
         Word::Bench(args) => bench::run(args),

@@ -8,7 +8,7 @@ use clap::builder::PossibleValue;
 use crate::doors::Name;
 use crate::report::{Report, call, output};
 use crate::tools::{self, Tool};
-use crate::{anarcii, c, check, cross, demo, firmware, kernels, onnx, wasm};
+use crate::{anarcii, c, check, cross, demo, firmware, kernels, onnx, page, wasm};
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -33,7 +33,7 @@ struct Suite {
 }
 
 /// The suites, quick ones first.
-const SUITES: [Suite; 9] = [
+const SUITES: [Suite; 10] = [
     Suite {
         name: "core",
         about: "everything that needs nothing but Rust: tests, formatting, lints, documentation",
@@ -61,6 +61,13 @@ const SUITES: [Suite; 9] = [
         needs: &[&tools::RUST_WASM, &tools::NODE],
         uses: &[],
         test: wasm::test,
+    },
+    Suite {
+        name: "page",
+        about: "the attention page in a browser",
+        needs: &[&tools::RUST_WASM, &tools::NODE],
+        uses: &[&tools::CHROMIUM],
+        test: page::test,
     },
     Suite {
         name: "conformance",

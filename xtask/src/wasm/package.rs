@@ -14,7 +14,7 @@ use crate::report::{call, output};
 use crate::tools;
 
 /// The compiler of the TypeScript, from npm.
-pub(super) const TYPESCRIPT: &str = "typescript@5.9.3";
+pub(crate) const TYPESCRIPT: &str = "typescript@5.9.3";
 
 /// What makes the module smaller, from npm.
 const BINARYEN: &str = "binaryen@132.0.0";
@@ -51,8 +51,8 @@ pub(super) fn build() -> Result<Package> {
 fn module() -> Result<PathBuf> {
     let cross = Cross::new(tools::WASM).library(Library::Alloc).flags(FLAGS);
     // On standard error it says what it compiles, which the first time takes a while.
-    call(cross.cargo("build")?.args(["--release", "--package", "mha-wasm"]))?;
-    Ok(cross.folder("release").join("mha_wasm.wasm"))
+    call(cross.cargo("build")?.args(["--profile", "wasm", "--package", "mha-wasm"]))?;
+    Ok(cross.folder("wasm").join("mha_wasm.wasm"))
 }
 
 /// What the package depends on, in a number.
@@ -92,7 +92,8 @@ fn assemble(module: &Path, stamp: &str) -> Result<Package> {
     fs::copy(glue.join("mha_wasm.js"), new.join("glue/mha_wasm.js"))?;
     let wasm = new.join("mha.wasm");
     optimise(&glue.join("mha_wasm_bg.wasm"), &wasm)?;
-    let inlined = format!("export const inlined =\n  \"{}\";\n", base64(&read(&wasm)?));
+    let inlined = base64(&gzip(&read(&wasm)?)?);
+    let inlined = format!("export const inlined =\n  \"{inlined}\";\n");
     fs::write(new.join("inlined.js"), inlined)?;
     let manifest = fs::read_to_string(stage.join("package.json"))?;
     let version = concat!("\"version\": \"", env!("CARGO_PKG_VERSION"), "\"");
@@ -139,6 +140,13 @@ fn optimise(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Compresses as well as gzip can: what is in the package is made once and loaded often.
+pub(crate) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut packed = Vec::new();
+    zopfli::compress(zopfli::Options::default(), zopfli::Format::Gzip, bytes, &mut packed)?;
+    Ok(packed)
+}
+
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
@@ -165,7 +173,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Makes a folder empty.
-pub(super) fn fresh(folder: &Path) -> Result<()> {
+pub(crate) fn fresh(folder: &Path) -> Result<()> {
     remove(folder)?;
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
 }
@@ -180,7 +188,7 @@ fn remove(folder: &Path) -> Result<()> {
 }
 
 /// Copies a folder with all that is in it.
-pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     for file in files(from)? {
         let inside = file.strip_prefix(from).map_err(|error| anyhow!(error))?;
         let target = to.join(inside);
