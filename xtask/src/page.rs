@@ -50,7 +50,7 @@ fn folder() -> PathBuf {
 }
 
 /// Prepares the page's sources, with the package installed beside them and their data written.
-fn stage() -> Result<PathBuf> {
+pub(crate) fn stage() -> Result<PathBuf> {
     let package = wasm::package()?;
     let stage = crate::target().join("npm/page");
     fresh(&stage)?;
@@ -68,9 +68,16 @@ fn build(stage: &Path) -> Result<()> {
 
 /// Node in the folder of the page's sources, told where the bundler is.
 fn node(stage: &Path) -> Result<Command> {
+    let mut node = bundler()?;
+    node.current_dir(stage);
+    Ok(node)
+}
+
+/// Node, told where the bundler is.
+pub(crate) fn bundler() -> Result<Command> {
     let modules = tools::npm_modules("bundler", &[ESBUILD])?;
     let mut node = Command::new("node");
-    node.current_dir(stage).env("ESBUILD", modules.join("esbuild/package.json"));
+    node.env("ESBUILD", modules.join("esbuild/package.json"));
     Ok(node)
 }
 
@@ -157,11 +164,11 @@ pub(crate) fn test(report: &mut Report) {
     }
 }
 
-/// Node, told where the browser and its driver are.
-fn browser() -> Result<Command> {
+/// Node, told where the bundler is and, where there is one, the browser with its driver.
+pub(crate) fn browser() -> Result<Command> {
     let modules = tools::npm_modules("browser", &BROWSER)?;
-    let chromium = tools::chromium().context("no Chromium")?;
-    let mut node = Command::new("node");
+    let chromium = tools::chromium().unwrap_or_default();
+    let mut node = bundler()?;
     node.env("BROWSER_MODULES", modules.join("playwright-core/package.json"));
     node.env("CHROMIUM", chromium).current_dir(crate::root());
     Ok(node)

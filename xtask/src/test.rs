@@ -8,7 +8,7 @@ use clap::builder::PossibleValue;
 use crate::doors::Name;
 use crate::report::{Report, call, output};
 use crate::tools::{self, Tool};
-use crate::{anarcii, c, check, cross, demo, firmware, kernels, onnx, page, wasm};
+use crate::{anarcii, c, check, cross, demo, firmware, kernels, npm, onnx, page, wasm};
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -33,7 +33,7 @@ struct Suite {
 }
 
 /// The suites, quick ones first.
-const SUITES: [Suite; 10] = [
+const SUITES: [Suite; 11] = [
     Suite {
         name: "core",
         about: "everything that needs nothing but Rust: tests, formatting, lints, documentation",
@@ -68,6 +68,13 @@ const SUITES: [Suite; 10] = [
         needs: &[&tools::RUST_WASM, &tools::NODE],
         uses: &[&tools::CHROMIUM],
         test: page::test,
+    },
+    Suite {
+        name: "npm",
+        about: "the package as it is published, in runtimes, bundlers and a browser",
+        needs: &[&tools::RUST_WASM, &tools::NODE],
+        uses: &[&tools::CHROMIUM],
+        test: npm::test,
     },
     Suite {
         name: "conformance",
