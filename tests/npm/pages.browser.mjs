@@ -17,7 +17,7 @@ const browser = await start();
 after(() => browser.close());
 
 const folder = project("plain");
-const MAP = JSON.stringify({ imports: { mha: "./node_modules/mha/index.js", "mha/core": "./node_modules/mha/core.js", "mha/view": "./node_modules/mha/view.js" } });
+const MAP = JSON.stringify({ imports: { mha: "./node_modules/mha/index.js", "mha/auto": "./node_modules/mha/auto.js", "mha/core": "./node_modules/mha/core.js", "mha/view": "./node_modules/mha/view.js" } });
 // An import map is an inline script, which a strict policy wants a hash or a nonce for.
 const html = (script) => `<!doctype html><html lang="en"><title>plain</title><script type="importmap" nonce="n">${MAP}</script><script type="module" src="${script}"></script><body></body></html>`;
 writeFileSync(join(folder, "index.html"), html("main.js"));
@@ -89,7 +89,7 @@ test("mha/core takes an address, a response, bytes or a module", async () => {
   }
 });
 
-test("every case file, through the installed package", async () => {
+test("every case file, through the installed package, on every kind of instructions", async () => {
   const tests = fileURLToPath(new URL("..", import.meta.url));
   const stage = process.env.PAGE_STAGE;
   mkdirSync(join(folder, "case"), { recursive: true });
@@ -109,9 +109,9 @@ test("every case file, through the installed package", async () => {
   writeFileSync(join(folder, "case/files.json"), JSON.stringify(files));
   writeFileSync(
     join(folder, "cases.js"),
-    `import { load } from "mha";
+    `import { load } from "mha/auto";
 import { readCase, runCase } from "./case/case.js";
-const mha = await load();
+const mha = await load({ simd: new URLSearchParams(location.search).get("simd") });
 const wrong = [];
 let [ran, rotations] = [0, 0];
 for (const [name, text] of await (await fetch("case/files.json")).json()) {
@@ -126,8 +126,11 @@ for (const [name, text] of await (await fetch("case/files.json")).json()) {
 globalThis.answer = { ran, rotations, wrong, isa: mha.isa };\n`,
   );
   writeFileSync(join(folder, "cases.html"), html("cases.js"));
-  const { answer } = await open("cases.html");
-  assert.deepEqual(answer.wrong, []);
-  assert.ok(answer.ran >= 600 && answer.rotations < 20, JSON.stringify(answer));
-  console.log(`   ${answer.ran} cases on ${answer.isa}`);
+  for (const [simd, isa] of Object.entries({ relaxed: "relaxed-simd", simd128: "simd128", scalar: "portable" })) {
+    const { answer } = await open(`cases.html?simd=${simd}`);
+    assert.equal(answer.isa, isa);
+    assert.deepEqual(answer.wrong, []);
+    assert.ok(answer.ran >= 600 && answer.rotations < 20, JSON.stringify(answer));
+    console.log(`   ${answer.ran} cases on ${answer.isa}`);
+  }
 });

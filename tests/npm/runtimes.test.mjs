@@ -35,6 +35,34 @@ test("node: import, require, a module of one's own", () => {
   assert.equal(run(folder, "node", "core.mjs"), SCORES);
 });
 
+/** Which module is chosen, and what each is when it is forced. */
+const CHOSEN = `import { detect, load } from "mha/auto";\nconsole.log(detect(), (await load()).isa);\n`;
+const FORCED = `import { load } from "mha/auto";\nconsole.log((await load({ simd: process.argv[2] })).isa);\n`;
+const ASKED = `import { readFile } from "node:fs/promises";
+import { load } from "mha/core";
+const names = { relaxed: "mha.relaxed.wasm", simd128: "mha.wasm", scalar: "mha.scalar.wasm" };
+const mha = await load((simd) => readFile(new URL(import.meta.resolve("mha/" + names[simd]))));
+console.log(mha.isa);
+`;
+
+test("every module, chosen and forced", () => {
+  // The Node that is oldest here has no relaxed vectors, a newer one has.
+  const files = { "chosen.mjs": CHOSEN, "forced.mjs": FORCED, "asked.mjs": ASKED };
+  const there = project("simd", ["node@24"], files);
+  const node = bin(there, "node");
+  assert.equal(run(there, node, "chosen.mjs"), "relaxed relaxed-simd\n");
+  assert.equal(run(there, node, "asked.mjs"), "relaxed-simd\n");
+  const isa = { relaxed: "relaxed-simd", simd128: "simd128", scalar: "portable" };
+  for (const [simd, name] of Object.entries(isa)) {
+    assert.equal(run(there, node, "forced.mjs", simd), `${name}\n`);
+  }
+  const major = Number(/^v(\d+)/.exec(run(there, "node", "--version"))[1]);
+  if (major < 22) {
+    assert.equal(run(there, "node", "chosen.mjs"), "simd128 simd128\n");
+    assert.throws(() => run(there, "node", "forced.mjs", "relaxed"), /CompileError/);
+  }
+});
+
 for (const version of ["22", "24"]) {
   test(`node ${version}`, () => {
     const there = project(`node${version}`, [`node@${version}`], { "esm.mjs": ESM, "cjs.cjs": CJS });

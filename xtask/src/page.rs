@@ -19,7 +19,7 @@ const ESBUILD: &str = "esbuild@0.28.2";
 const BROWSER: [&str; 2] = ["playwright-core@1.65.1", "axe-core@4.14.1"];
 
 /// The case files that come with the page; demos/page/src/data.ts names them in this order.
-const CASES: [&str; 2] = ["cases/pytorch/padding_and_causal_self", "cases_family/grouped/4_over_2"];
+const CASES: [&str; 1] = ["cases/pytorch/padding_and_causal_self"];
 
 /// The arguments.
 #[derive(clap::Args)]

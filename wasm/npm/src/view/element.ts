@@ -23,7 +23,7 @@ export interface Selection {
 const Base: typeof HTMLElement = globalThis.HTMLElement ?? (class {} as typeof HTMLElement);
 
 /** The largest and the smallest side of a cell. */
-const [LARGEST, SMALLEST] = [30, 4];
+const [LARGEST, SMALLEST] = [38, 4];
 
 /** The side of a small head. */
 const SMALL = 84;
