@@ -113,5 +113,11 @@ test("what comes with the page is of the test data, and is recognised", () => {
   });
   assert.deepEqual(heard, spoken.map(({ speaker }) => speaker));
   assert.equal(heard.length, 9);
+  // Frame for frame an utterance of the data.
+  const all = expected("utterances.bin");
+  for (const { frames } of spoken) {
+    const bytes = Buffer.concat(frames.map(({ buffer }) => Buffer.from(buffer)));
+    assert.ok(all.includes(bytes), "as published");
+  }
   assert.equal(cases.length, 2);
 });

@@ -1,6 +1,6 @@
 //! The arrays of a call, and attention without projections over them.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use mha::{
@@ -374,13 +374,13 @@ impl Call {
     /// The name of the argument at fault.
     #[must_use]
     pub fn argument(&self) -> String {
-        self.failure.map(|failure| failure.argument().name().into()).unwrap_or_default()
+        Failure::argument_of(self.failure)
     }
 
     /// What is wrong.
     #[must_use]
     pub fn message(&self) -> String {
-        self.failure.map(|failure| failure.to_string()).unwrap_or_default()
+        Failure::message_of(self.failure)
     }
 }
 

@@ -21,6 +21,9 @@ const BROWSER: [&str; 2] = ["playwright-core@1.65.1", "axe-core@4.14.1"];
 /// The case files that come with the page; demos/page/src/data.ts names them in this order.
 const CASES: [&str; 1] = ["cases/pytorch/padding_and_causal_self"];
 
+/// What is added to millionths, so that none is negative.
+const MIDDLE: u32 = 1 << 22;
+
 /// The arguments.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -81,9 +84,10 @@ pub(crate) fn bundler() -> Result<Command> {
     Ok(node)
 }
 
-/// Writes what comes with the page, in one file: lengths, then floats (weights of both networks, an
-/// utterance of each speaker), then bytes (an image of each digit, cases). The first bytes of all
-/// floats come first, then all second ones: alike lies by alike, and compresses.
+/// Writes what comes with the page, in one file: lengths, then words (the weights of both networks as
+/// floats, an utterance of each speaker in millionths, as it was published), then bytes (an image of
+/// each digit, cases). The first bytes of all words come first, then all second ones: alike lies by
+/// alike, and compresses.
 fn write_data(to: &Path) -> Result<()> {
     let demos = crate::root().join("demos");
     let images = mha_desk::digits(&demos)?;
@@ -105,15 +109,19 @@ fn write_data(to: &Path) -> Result<()> {
     for speaker in 0..vowels::CLASSES {
         let take = |item: &&mha_desk::Vowel| item.held_out && usize::from(item.label) == speaker;
         let item = spoken.iter().find(take).context("no such speaker")?;
-        utterances.extend([speaker as f32, item.len as f32]);
-        utterances.extend(item.frames[..item.len].as_flattened());
+        utterances.extend([speaker as u32, item.len as u32]);
+        for &value in item.frames[..item.len].as_flattened() {
+            let millionths = (f64::from(value) * 1e6).round() + f64::from(MIDDLE);
+            ensure!(
+                ((millionths - f64::from(MIDDLE)) / 1e6) as f32 == value,
+                "{value} has more digits"
+            );
+            utterances.push(millionths as u32);
+        }
     }
-    let floats = [
-        mha_desk::flat_weights(&demos, "digits")?,
-        mha_desk::flat_weights(&demos, "vowels")?,
-        utterances,
-    ];
-    let mut lengths: Vec<_> = floats.iter().map(Vec::len).collect();
+    let floats =
+        [mha_desk::flat_weights(&demos, "digits")?, mha_desk::flat_weights(&demos, "vowels")?];
+    let mut lengths: Vec<_> = floats.iter().map(Vec::len).chain([utterances.len()]).collect();
     for case in CASES {
         let from = crate::root().join("tests").join(case).with_extension("safetensors");
         let case = fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
@@ -122,9 +130,10 @@ fn write_data(to: &Path) -> Result<()> {
     }
 
     let mut all: Vec<u8> = lengths.iter().flat_map(|&len| (len as u32).to_le_bytes()).collect();
-    let floats: Vec<_> = floats.concat().into_iter().map(f32::to_le_bytes).collect();
+    let floats = floats.into_iter().flatten().map(f32::to_le_bytes);
+    let words: Vec<_> = floats.chain(utterances.into_iter().map(u32::to_le_bytes)).collect();
     for plane in 0..4 {
-        all.extend(floats.iter().map(|float| float[plane]));
+        all.extend(words.iter().map(|word| word[plane]));
     }
     all.extend(bytes);
     fs::create_dir_all(to)?;

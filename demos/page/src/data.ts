@@ -35,8 +35,9 @@ export async function unpack(): Promise<Data> {
   const file = await new Response(stream).arrayBuffer();
   const lengths = [...new Uint32Array(file, 0, 3 + CASES.length)] as [number, number, number, ...number[]];
   let at = 4 * lengths.length;
-  const floats = joined(new Uint8Array(file, at, 4 * (lengths[0] + lengths[1] + lengths[2])));
-  at += floats.byteLength;
+  const words = joined(new Uint8Array(file, at, 4 * (lengths[0] + lengths[1] + lengths[2])));
+  const floats = new Float32Array(words);
+  at += words.byteLength;
   const take = (length: number): Uint8Array<ArrayBuffer> => new Uint8Array(file.slice(at, (at += length)));
   const images = Array.from({ length: 10 }, () => take(64));
   const cases = CASES.map((name, i) => [name, take(lengths[3 + i]!)] as const);
@@ -44,26 +45,30 @@ export async function unpack(): Promise<Data> {
   return {
     digits: floats.subarray(0, digits),
     vowels: floats.subarray(digits, vowels),
-    spoken: utterances(floats.subarray(vowels)),
+    spoken: utterances(new Uint32Array(words).subarray(vowels)),
     images,
     cases: [...cases, ["A broken file", broken(cases[0]![1])]],
   };
 }
 
-/** Floats whose first bytes come first, then all second ones. */
-function joined(planes: Uint8Array): Float32Array {
+/** Words whose first bytes come first, then all second ones. */
+function joined(planes: Uint8Array<ArrayBuffer>): ArrayBuffer {
   const count = planes.length / 4;
-  const bytes = planes.map((_, i) => planes[(i & 3) * count + (i >> 2)]!);
-  return new Float32Array(bytes.buffer as ArrayBuffer);
+  return planes.map((_, i) => planes[(i & 3) * count + (i >> 2)]!).buffer;
 }
 
-/** A row of speaker and length each, then the frames. */
-function utterances(all: Float32Array): Utterance[] {
+/** What is added to millionths, so that none is negative. */
+const MIDDLE = 1 << 22;
+
+/** Speaker and length each, then the frames in millionths. */
+function utterances(all: Uint32Array): Utterance[] {
   const found: Utterance[] = [];
   for (let at = 0; at < all.length; ) {
     const [speaker, length] = [all[at]!, all[at + 1]!];
     at += 2;
-    found.push({ speaker, frames: Array.from({ length }, (_, i) => all.slice(at + i * FEATURES, at + (i + 1) * FEATURES)) });
+    const frame = (i: number): Float32Array =>
+      Float32Array.from(all.subarray(at + i * FEATURES, at + (i + 1) * FEATURES), (word) => (word - MIDDLE) / 1e6);
+    found.push({ speaker, frames: Array.from({ length }, (_, i) => frame(i)) });
     at += length * FEATURES;
   }
   return found;
