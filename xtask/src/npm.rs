@@ -15,12 +15,24 @@ const JUDGES: [&str; 2] = ["publint@0.3.25", "@arethetypeswrong/cli@0.18.5"];
 
 /// The arguments.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Measure what loading and calling cost, in Chromium and in Node
+    #[arg(long)]
+    times: bool,
+    /// Load onnxruntime-web in the same run, which gets it from npm
+    #[arg(long, requires = "times")]
+    ort: bool,
+}
 
-/// Builds and packs the package, and says what it weighs.
-pub(crate) fn run(Args {}: Args) -> Result<()> {
+/// Builds and packs the package, and says what it weighs, or how long it takes.
+pub(crate) fn run(Args { times, ort }: Args) -> Result<()> {
     let tarball = pack()?;
     println!("{}", tarball.display());
+    if times {
+        let mut node = node(&tarball)?;
+        node.arg(crate::root().join("tests/npm/times.mjs"));
+        return call(node.args(ort.then_some("--ort")));
+    }
     call(weigh()?.arg(wasm::package()?))
 }
 
@@ -56,23 +68,29 @@ pub(crate) fn test(report: &mut Report) {
     report.step("the same bytes from a second build", || again(&tarball));
     report.step("publint and attw", || judge(&tarball));
     report.step("in every runtime", || {
-        call(node(&tarball)?.arg(crate::root().join("tests/npm/runtimes.test.mjs")))
+        call(tests(&tarball)?.arg(crate::root().join("tests/npm/runtimes.test.mjs")))
     });
     if report.has("in a browser", &[&tools::CHROMIUM]) {
         report.step("in every bundler, and in a browser", || {
-            let tests = crate::root().join("tests/npm");
-            let mut node = node(&tarball)?;
-            node.args(["bundlers.browser.mjs", "pages.browser.mjs"].map(|name| tests.join(name)));
+            let folder = crate::root().join("tests/npm");
+            let mut node = tests(&tarball)?;
+            node.args(["bundlers.browser.mjs", "pages.browser.mjs"].map(|name| folder.join(name)));
             call(&mut node)
         });
     }
 }
 
-/// Node's own runner of tests, told what they need.
+/// Node, told what the tests need.
 fn node(tarball: &Path) -> Result<Command> {
     let mut node = page::browser()?;
     node.env("TARBALL", tarball).env("WORK", crate::target().join("npm/projects"));
     node.env("PAGE_STAGE", page::stage()?);
+    Ok(node)
+}
+
+/// Node's own runner of tests.
+fn tests(tarball: &Path) -> Result<Command> {
+    let mut node = node(tarball)?;
     node.args(["--test", "--test-concurrency=1", "--test-reporter=spec"]);
     Ok(node)
 }
