@@ -394,6 +394,27 @@ test("the end of a using block disposes", { skip: Symbol.dispose === undefined }
   throws(() => made.forward({ ...INPUTS, ...SHAPE }), "Disposed", "layer");
 });
 
+test("arrays over shared memory are arrays", () => {
+  const shared = (array) => {
+    const copy = new array.constructor(new SharedArrayBuffer(array.byteLength));
+    copy.set(array);
+    return copy;
+  };
+  const usual = layer.forward({ ...INPUTS, ...SHAPE, scores: true });
+  const [q, k, v] = [INPUTS.q, INPUTS.k, INPUTS.v].map(shared);
+  const [y, scores] = [usual.y, usual.scores].map((array) => shared(array).fill(NaN));
+  layer.forward({ ...INPUTS, ...SHAPE, q, k, v, y, scores });
+  assert.deepEqual([...y], [...usual.y]);
+  assert.deepEqual([...scores], [...usual.scores]);
+});
+
+test("an array whose buffer has shrunk away under it is noticed", () => {
+  const buffer = new ArrayBuffer(4 * OUTPUTS.y, { maxByteLength: 8 * OUTPUTS.y });
+  const y = new Float32Array(buffer, 4, OUTPUTS.y - 1);
+  buffer.resize(4);
+  throws(() => layer.forward({ ...INPUTS, ...SHAPE, y }), "Detached", "y");
+});
+
 test("an option that takes an array away is noticed", () => {
   // A getter that takes the buffer of another argument away when it is its turn.
   const victim = INPUTS.q.slice();

@@ -3,10 +3,11 @@
 
 import { readSync, writeSync } from "node:fs";
 
-import { MhaError, load } from "./support/mha.mjs";
+import { MhaError, TrainError, load, loadTraining } from "./support/mha.mjs";
 
 const MAGIC = 0x3143_414d_4148_4d31n;
-const WORDS = 56;
+const WORDS = 58;
+const GRADIENTS = ["q", "k", "v", "wq", "wk", "wv", "wo", "bq", "bk", "bv", "bo", "bias"];
 const NEWER = -100n;
 const SCORES_AT = ["softmax", "logits", "masked", "capped"];
 const [LAYER, , ROTATION] = [1, 2, 3];
@@ -65,6 +66,7 @@ const offset = (word) => Math.max(-(2 ** 31), Math.min(2 ** 31 - 1, Number(BigIn
 const float = (word) => new Float32Array(Uint32Array.of(Number(word & 0xffff_ffffn)).buffer)[0];
 
 const mha = await load();
+const trainer = await loadTraining();
 
 /** Reads one request to its end and gives what answers it; undefined where there is none. */
 function request() {
@@ -164,6 +166,18 @@ function request() {
   const pastLen = size(53);
   const past = pastLen > 0 ? { k: floats(batch * pastLen * keyFeatures), v: floats(batch * pastLen * valueFeatures) } : undefined;
 
+  let back;
+  if (size(56)) {
+    const wanted = GRADIENTS.filter((_, bit) => size(56) & (1 << bit));
+    back = {
+      dy: floats(batch * qLen * (projected ? out : v)),
+      dscores: size(57) ? floats(batch * heads * qLen * kvLen) : undefined,
+      batch,
+      kvLen,
+      gradients: Object.fromEntries(wanted.map((name) => [name, true])),
+    };
+  }
+
   // Full of NaN, so that an element that the library forgets to write is noticed.
   call.y = new Float32Array(batch * qLen * (projected ? out : v)).fill(NaN);
   const columns = pastLen + kvLen;
@@ -175,7 +189,7 @@ function request() {
   if (cache === undefined) {
     Object.assign(call, keys, { batch, kvLen });
   }
-  return { kind, options, call, keys, cache, past, present: size(54) === 1, sizes: { batch, kvHeads, columns, d: qk / heads, dV: v / heads } };
+  return { kind, options, call, keys, cache, past, back, present: size(54) === 1, sizes: { batch, kvHeads, columns, d: qk / heads, dV: v / heads } };
 }
 
 /** A feature of the key at a position of one head, of those of all sequences, as a cache keeps it. */
@@ -261,6 +275,21 @@ function run({ kind, options, call, keys, cache: cached, past, present: wanted, 
   }
 }
 
+/** Goes back over a call; its gradients in their order. */
+function goBack({ kind, options, call, keys, back }) {
+  const { y, scores, scoresAt, ...rest } = call;
+  const given = { ...rest, ...keys, ...back };
+  if (kind !== LAYER) {
+    return Object.values(trainer.dotProductAttentionBackward({ ...options, ...given }));
+  }
+  const layer = trainer.layer(options);
+  try {
+    return Object.values(layer.backward(given));
+  } finally {
+    layer.dispose();
+  }
+}
+
 for (let next = request(); next !== undefined; next = request()) {
   try {
     if (next.kind === ROTATION) {
@@ -270,6 +299,9 @@ for (let next = request(); next !== undefined; next = request()) {
       continue;
     }
     const held = run(next);
+    if (next.back !== undefined) {
+      held.push(...goBack(next));
+    }
     write(BigInt64Array.of(0n));
     write(next.call.y);
     if (next.call.scores !== undefined) {
@@ -277,7 +309,7 @@ for (let next = request(); next !== undefined; next = request()) {
     }
     held.forEach(write);
   } catch (error) {
-    if (!(error instanceof MhaError)) {
+    if (!(error instanceof MhaError || error instanceof TrainError)) {
       throw error;
     }
     refuse(error.code, error.message);

@@ -185,8 +185,13 @@ impl Back {
         if self.dscores.is_some() {
             upstream = upstream.scores(dscores);
         }
-        let result =
-            call.with(|shape, inputs, _| back(shape, inputs, upstream, gradients, scratch));
+        let mut result = Ok(());
+        let mut all = Some((back, gradients, scratch));
+        call.with(&mut |shape, inputs, _| {
+            if let Some((back, gradients, scratch)) = all.take() {
+                result = back(shape, inputs, upstream, gradients, scratch);
+            }
+        });
         (self.failure, self.memory) = (result.err(), None);
         result.err().map_or(0, |error| error.code())
     }

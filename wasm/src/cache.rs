@@ -1,6 +1,6 @@
 //! Keys and values that outlive a call.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use mha::{Argument, Attention, Cache, CacheConfig, CacheState, CacheView, Error};
@@ -127,13 +127,13 @@ impl Store {
     /// The name of the argument at fault.
     #[must_use]
     pub fn argument(&self) -> String {
-        self.failure.map(|failure| failure.argument().name().into()).unwrap_or_default()
+        Failure::argument_of(self.failure)
     }
 
     /// What is wrong.
     #[must_use]
     pub fn message(&self) -> String {
-        self.failure.map(|failure| failure.to_string()).unwrap_or_default()
+        Failure::message_of(self.failure)
     }
 }
 

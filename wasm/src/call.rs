@@ -1,6 +1,6 @@
 //! The arrays of a call, and attention without projections over them.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use mha::{
@@ -374,13 +374,13 @@ impl Call {
     /// The name of the argument at fault.
     #[must_use]
     pub fn argument(&self) -> String {
-        self.failure.map(|failure| failure.argument().name().into()).unwrap_or_default()
+        Failure::argument_of(self.failure)
     }
 
     /// What is wrong.
     #[must_use]
     pub fn message(&self) -> String {
-        self.failure.map(|failure| failure.to_string()).unwrap_or_default()
+        Failure::message_of(self.failure)
     }
 }
 
@@ -492,16 +492,23 @@ impl Call {
         &mut self,
         call: impl FnOnce(Shape, Inputs<'_, &Options<'_>>, Arrays<'_>) -> Result<(), Error>,
     ) -> i32 {
-        let result = self.with(call).map_err(Failure::from);
+        let mut result = Ok(());
+        let mut call = Some(call);
+        self.with(&mut |shape, inputs, arrays| {
+            if let Some(call) = call.take() {
+                result = call(shape, inputs, arrays);
+            }
+        });
+        let result = result.map_err(Failure::from);
         self.failure = result.err();
         Failure::code(result)
     }
 
-    /// Makes slices of the arrays, and hands them to somebody.
-    pub(crate) fn with<T>(
+    /// Makes slices of the arrays, and hands them to somebody; there once for all kinds of calls.
+    pub(crate) fn with(
         &mut self,
-        call: impl FnOnce(Shape, Inputs<'_, &Options<'_>>, Arrays<'_>) -> T,
-    ) -> T {
+        call: &mut dyn FnMut(Shape, Inputs<'_, &Options<'_>>, Arrays<'_>),
+    ) {
         let parts = self.parts();
         let mut rest = self.floats.as_mut_slice();
         let [q, k, v, bias, y, scores, scratch] = parts.map(|len| {
@@ -538,7 +545,7 @@ impl Call {
         let arrays = Arrays { y, scores, scores_at: self.scores_at, scratch };
         // Always with options, if with none, so that the driver is there once.
         let options = self.family.options();
-        call(self.shape, inputs.options(&options), arrays)
+        call(self.shape, inputs.options(&options), arrays);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why something was refused.
 
+use alloc::string::{String, ToString};
 use core::fmt;
 
 use mha::{Argument, Error};
@@ -29,6 +30,18 @@ impl Failure {
             Self::Core(error) => error.argument(),
             Self::Memory(argument) => argument,
         }
+    }
+
+    /// The name of the argument at fault, empty where nothing failed. There once for all classes.
+    #[inline(never)]
+    pub(crate) fn argument_of(failure: Option<Self>) -> String {
+        failure.map(|failure| failure.argument().name().into()).unwrap_or_default()
+    }
+
+    /// What is wrong, empty where nothing failed. There once for all classes.
+    #[inline(never)]
+    pub(crate) fn message_of(failure: Option<Self>) -> String {
+        failure.map(|failure| failure.to_string()).unwrap_or_default()
     }
 
     /// The number of a result: 0 where nothing failed.

@@ -1,6 +1,6 @@
 //! The layer, with weights of its own.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use mha::{Argument, Config, Dims, Error, Isa, MultiHeadAttention, WeightOrder, Weights};
@@ -133,13 +133,13 @@ impl Layer {
     /// The name of the argument at fault.
     #[must_use]
     pub fn argument(&self) -> String {
-        self.failure.map(|failure| failure.argument().name().into()).unwrap_or_default()
+        Failure::argument_of(self.failure)
     }
 
     /// What is wrong.
     #[must_use]
     pub fn message(&self) -> String {
-        self.failure.map(|failure| failure.to_string()).unwrap_or_default()
+        Failure::message_of(self.failure)
     }
 }
 

@@ -17,7 +17,9 @@ mod draw;
 mod firmware;
 mod header;
 mod kernels;
+mod npm;
 mod onnx;
+mod page;
 mod python;
 mod report;
 mod size;
@@ -44,6 +46,10 @@ enum Word {
     Header(header::Args),
     /// Build the JavaScript package
     Wasm(wasm::Args),
+    /// Build the JavaScript package and pack it as it is published
+    Npm(npm::Args),
+    /// Build the attention page and serve it
+    Page(page::Args),
     /// Build and run the firmware demo in QEMU
     Firmware(firmware::Args),
     /// Measure flash, RAM, scratch and stack
@@ -59,6 +65,8 @@ fn main() -> ExitCode {
         Word::Check(args) => check::run(args),
         Word::Header(args) => header::run(args),
         Word::Wasm(args) => wasm::run(args),
+        Word::Npm(args) => npm::run(args),
+        Word::Page(args) => page::run(args),
         Word::Firmware(args) => firmware::run(args),
         Word::Size(args) => size::run(args),
         Word::Bench(args) => bench::run(args),

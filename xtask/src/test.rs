@@ -8,7 +8,7 @@ use clap::builder::PossibleValue;
 use crate::doors::Name;
 use crate::report::{Report, call, output};
 use crate::tools::{self, Tool};
-use crate::{anarcii, c, check, cross, demo, firmware, kernels, onnx, wasm};
+use crate::{anarcii, c, check, cross, demo, firmware, kernels, npm, onnx, page, wasm};
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -33,7 +33,7 @@ struct Suite {
 }
 
 /// The suites, quick ones first.
-const SUITES: [Suite; 9] = [
+const SUITES: [Suite; 11] = [
     Suite {
         name: "core",
         about: "everything that needs nothing but Rust: tests, formatting, lints, documentation",
@@ -61,6 +61,20 @@ const SUITES: [Suite; 9] = [
         needs: &[&tools::RUST_WASM, &tools::NODE],
         uses: &[],
         test: wasm::test,
+    },
+    Suite {
+        name: "page",
+        about: "the attention page in a browser",
+        needs: &[&tools::RUST_WASM, &tools::NODE],
+        uses: &[&tools::CHROMIUM],
+        test: page::test,
+    },
+    Suite {
+        name: "npm",
+        about: "the package as it is published, in runtimes, bundlers and a browser",
+        needs: &[&tools::RUST_WASM, &tools::NODE],
+        uses: &[&tools::CHROMIUM],
+        test: npm::test,
     },
     Suite {
         name: "conformance",
@@ -171,7 +185,7 @@ fn conformance(report: &mut Report) {
             report.step(&family, || every_case(door, "cases_family"));
         }
         let gradients = format!("cases of gradients through the door {}", door.text());
-        if door != Name::Wasm && report.has(&gradients, door.tools()) {
+        if report.has(&gradients, door.tools()) {
             report.step(&gradients, || every_case(door, "cases_gradients"));
         }
     }

@@ -120,6 +120,21 @@ pub(crate) const NODE: Tool = Tool {
     mac: "brew install node",
 };
 
+/// A browser.
+pub(crate) const CHROMIUM: Tool = Tool {
+    name: "Chromium",
+    purpose: "runs the attention page and the package in bundles",
+    found: || chromium().is_some(),
+    target: None,
+    debian: &["chromium"],
+    mac: "brew install --cask chromium",
+};
+
+/// Where Chromium lies.
+pub(crate) fn chromium() -> Option<PathBuf> {
+    ["chromium", "chromium-browser", "google-chrome"].iter().find_map(|name| on_path(name))
+}
+
 /// Python with its installer.
 pub(crate) const PYTHON: Tool = Tool {
     name: "Python and pip",

@@ -12,6 +12,7 @@ use crate::report::{Report, call, output};
 use crate::tools;
 
 use package::Package;
+pub(crate) use package::{TYPESCRIPT, copy, fresh, gzip};
 
 /// The arguments.
 #[derive(clap::Args)]

@@ -68,7 +68,8 @@ enum Kind {
 
 impl Isa {
     /// Plain Rust, for every machine. Unfused: the same bits on all of them. In a WebAssembly module
-    /// that is compiled for vectors, which cannot run without them, they take its place.
+    /// that is compiled for vectors, which cannot run without them, they take its place; one that is
+    /// compiled for relaxed vectors promises no bits.
     pub const PORTABLE: Self = Self(Kind::Portable);
 
     /// The fastest that this machine runs. On x86-64 this asks the processor, which can take a
@@ -112,10 +113,15 @@ impl Isa {
         all.into_iter().flatten()
     }
 
-    /// The name: `portable`, `simd128`, `helium`, `neon`, `avx2`, `avx512`.
+    /// The name: `portable`, `simd128`, `relaxed-simd`, `helium`, `neon`, `avx2`, `avx512`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self.0 {
+            Kind::Portable
+                if cfg!(all(target_arch = "wasm32", target_feature = "relaxed-simd")) =>
+            {
+                "relaxed-simd"
+            }
             Kind::Portable if cfg!(all(target_arch = "wasm32", target_feature = "simd128")) => {
                 "simd128"
             }

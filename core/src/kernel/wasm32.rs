@@ -1,5 +1,8 @@
 //! WebAssembly's 128-bit vectors: the unfused family. A module cannot ask what its engine has, so they are
 //! here where it is compiled for them.
+//!
+//! Compiled for relaxed vectors, a multiply-add rounds as the engine likes it best: once where the
+//! machine fuses, twice elsewhere. Such a module is of no family.
 
 use core::arch::wasm32::*;
 
@@ -88,6 +91,9 @@ impl Vector for Simd128 {
 
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        #[cfg(target_feature = "relaxed-simd")]
+        return Self(f32x4_relaxed_madd(self.0, b.0, c.0));
+        #[cfg(not(target_feature = "relaxed-simd"))]
         Self(f32x4_add(f32x4_mul(self.0, b.0), c.0))
     }
 

@@ -7,3 +7,5 @@ const built = new URL("../../../target/npm/mha/", import.meta.url);
 export const folder = process.env.MHA_PACKAGE === undefined ? built : pathToFileURL(`${process.env.MHA_PACKAGE}/`);
 
 export const { ErrorCode, MhaError, load } = await import(new URL("index.js", folder).href);
+/** The entry with the way back. */
+export const { MhaError: TrainError, load: loadTraining } = await import(new URL("train/train.js", folder).href);

@@ -1,4 +1,4 @@
-// Prints the sizes of the package's files, as they are and by gzip, and of what each entry loads.
+// Prints the sizes of the package's files, as they are and by gzip. What each entry loads, `cargo xtask npm` says.
 
 import { readFileSync, readdirSync } from "node:fs";
 import { gzipSync } from "node:zlib";
@@ -11,11 +11,7 @@ for (const name of files.map((name) => name.replaceAll("\\", "/")).sort()) {
   const data = readFileSync(new URL(name, folder));
   table.set(name, [data.length, gzipSync(data, { level: 9 }).length]);
 }
-const total = (keep) =>
-  [...table].filter(([name]) => keep(name)).reduce(([raw, gzip], [, size]) => [raw + size[0], gzip + size[1]], [0, 0]);
 const row = (name, [raw, gzip]) => console.log(`${name.padEnd(34)}${String(raw).padStart(8)}${String(gzip).padStart(8)}`);
 
 console.log(`${"bytes".padEnd(34)}${"raw".padStart(8)}${"gzip".padStart(8)}`);
 table.forEach((size, name) => row(name, size));
-row('all that "mha" loads', total((name) => name !== "mha.wasm"));
-row('all that "mha/core" and mha.wasm load', total((name) => name !== "index.js" && name !== "inlined.js"));

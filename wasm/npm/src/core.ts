@@ -1,6 +1,7 @@
 // The library over a module that the application brings: `mha/core`.
 
 import { type Mha, once, type Source } from "./mha.js";
+import { detect, type Simd } from "./simd.js";
 
 export type { AppendOptions, Cache, CacheOptions, SavedCache } from "./cache.js";
 export type { AttentionDims, Dims, LayerDims } from "./dims.js";
@@ -18,11 +19,12 @@ export type {
   ScoresAt,
   ShapeOptions,
 } from "./options.js";
+export { detect, type Simd } from "./simd.js";
 export type { BareOptions, CachedOptions, DotProductOptions, MergeOptions, DotProductScoresOptions, Mha, Source } from "./mha.js";
 
 /**
- * Loads the library from a module that the application brings: `mha.wasm` of this package, compiled
- * or not. There is one instance a realm (page, worker, process): later calls give that, whatever
+ * Loads the library from a module that the application brings: `mha.wasm`, `mha.relaxed.wasm` or
+ * `mha.scalar.wasm` of this package, compiled or not; or from what a function gives for the best of them. There is one instance a realm (page, worker, process): later calls give that, whatever
  * they are given.
  *
  * @example
@@ -31,6 +33,6 @@ export type { BareOptions, CachedOptions, DotProductOptions, MergeOptions, DotPr
  * const mha = await load(new URL("mha.wasm", document.baseURI));
  * ```
  */
-export function load(source: Source | PromiseLike<Source>): Promise<Mha> {
-  return once(() => source);
+export function load(source: Source | PromiseLike<Source> | ((simd: Simd) => Source | PromiseLike<Source>)): Promise<Mha> {
+  return once(() => (typeof source === "function" ? source(detect()) : source));
 }
