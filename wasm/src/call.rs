@@ -500,10 +500,7 @@ impl Call {
     }
 
     /// [`Call::run`], there once for all kinds of calls.
-    fn run_once(
-        &mut self,
-        call: &mut dyn FnMut(Shape, Inputs<'_, &Options<'_>>, Arrays<'_>) -> Result<(), Error>,
-    ) -> i32 {
+    fn run_once(&mut self, call: &mut Compute<'_>) -> i32 {
         let parts = self.parts();
         let mut rest = self.floats.as_mut_slice();
         let [q, k, v, bias, y, scores, scratch] = parts.map(|len| {
@@ -550,6 +547,9 @@ impl Call {
 fn bare(heads: usize, kv_heads: usize, qk: usize, v: usize, scale: Option<f32>) -> Attention {
     Attention { scale, ..Attention::new(heads, qk, v).kv_heads(kv_heads) }
 }
+
+/// What computes a call whose arrays have been handed over.
+type Compute<'f> = dyn FnMut(Shape, Inputs<'_, &Options<'_>>, Arrays<'_>) -> Result<(), Error> + 'f;
 
 /// What a call writes to.
 pub(crate) struct Arrays<'a> {
