@@ -505,10 +505,7 @@ impl Call {
     }
 
     /// Makes slices of the arrays, and hands them to somebody; there once for all kinds of calls.
-    pub(crate) fn with(
-        &mut self,
-        call: &mut dyn FnMut(Shape, Inputs<'_, &Options<'_>>, Arrays<'_>),
-    ) {
+    pub(crate) fn with(&mut self, call: &mut Compute<'_>) {
         let parts = self.parts();
         let mut rest = self.floats.as_mut_slice();
         let [q, k, v, bias, y, scores, scratch] = parts.map(|len| {
@@ -571,6 +568,9 @@ impl Call {
 fn bare(heads: usize, kv_heads: usize, qk: usize, v: usize, scale: Option<f32>) -> Attention {
     Attention { scale, ..Attention::new(heads, qk, v).kv_heads(kv_heads) }
 }
+
+/// What computes a call whose arrays have been handed over.
+pub(crate) type Compute<'f> = dyn FnMut(Shape, Inputs<'_, &Options<'_>>, Arrays<'_>) + 'f;
 
 /// What a call writes to.
 pub(crate) struct Arrays<'a> {

@@ -19,6 +19,7 @@ export type {
   ScoresAt,
   ShapeOptions,
 } from "./options.js";
+export type { Prepared, PrepareOptions } from "./prepared.js";
 export { detect, type Simd } from "./simd.js";
 export type { BareOptions, CachedOptions, DotProductOptions, MergeOptions, DotProductScoresOptions, Mha, Source } from "./mha.js";
 

@@ -7,6 +7,7 @@ import { type Dims, type LayerDims, layerDims } from "./dims.js";
 import { type Argument, ErrorCode, MhaError } from "./error.js";
 import * as wasm from "./glue/mha_wasm.js";
 import { type AttentionOptions, type Inputs, type OutputOptions, read } from "./options.js";
+import { Prepared, type PrepareOptions } from "./prepared.js";
 import { type Owner, run, settle, type Written } from "./run.js";
 
 /** The weights of a layer. Each projection may have a bias of its own; Flux's `bias = true` is all four. */
@@ -208,6 +209,22 @@ export class Layer {
       (call) => layer.forward_packed(call),
     );
     return output(written);
+  }
+
+  /**
+   * Prepares a call that is run in place, without copies: sizes, masks and options now, inputs each time.
+   *
+   * @throws MhaError for what does not fit.
+   *
+   * @example
+   * ```ts
+   * using call = layer.prepare({ qLen: 16, scores: true });
+   * call.q.set(tokens);
+   * call.forward();
+   * ```
+   */
+  prepare(options: PrepareOptions): Prepared {
+    return new Prepared(this.#memory, this.dims, this.heads, () => this.#open().layer, options);
   }
 
   /**

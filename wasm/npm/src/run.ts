@@ -56,17 +56,8 @@ export function fill(memory: WebAssembly.Memory, call: Call, family: Family | un
   }
 }
 
-/**
- * Runs a call. `reserve` makes room and `compute` computes; both give the number of an error.
- * Outputs are copied to where they go only after both, so an error leaves them as they are.
- */
-export function run(
-  memory: WebAssembly.Memory,
-  call: Call,
-  read: Read,
-  reserve: (call: Call) => number,
-  compute: (call: Call) => number,
-): Written {
+/** Describes a call, makes room for it and copies its inputs there. `reserve` gives the number of an error. */
+export function enter(memory: WebAssembly.Memory, call: Call, read: Read, reserve: (call: Call) => number): void {
   const { q, k, v, mask, bias, causal, dropout, family, y, scores } = read;
 
   // 1. Describe. Lengths go as they are: the core compares them with what it needs.
@@ -130,9 +121,26 @@ export function run(
   if (typeof causal === "object") {
     new Int32Array(buffer, call.offsets(), causal.length).set(causal);
   }
+}
 
-  // 4. Compute.
+/**
+ * Runs a call. `reserve` makes room and `compute` computes; both give the number of an error.
+ * Outputs are copied to where they go only after both, so an error leaves them as they are.
+ */
+export function run(
+  memory: WebAssembly.Memory,
+  call: Call,
+  read: Read,
+  reserve: (call: Call) => number,
+  compute: (call: Call) => number,
+): Written {
+  // 1. to 3.
+  enter(memory, call, read, reserve);
+  const { family, y, scores } = read;
+
+  // 4. Compute. It takes no memory, so the buffer stays.
   settle(compute(call), call);
+  const { buffer } = memory;
 
   // 5. Copy out.
   const out = (at: number, length: number, to: Float32Array | undefined): Float32Array => {
