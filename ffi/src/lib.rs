@@ -23,6 +23,7 @@
 //! | `family` | both with options, over caches, packed, merged |
 //! | `size` | lengths of buffers |
 //! | `init` | initialisers |
+//! | `memory` | what the compiler calls to copy and clear, for the shipped object |
 
 #![no_std]
 #![allow(non_camel_case_types, reason = "the names are C's")]
@@ -35,6 +36,8 @@ mod convert;
 mod family;
 mod init;
 mod isa;
+#[cfg(feature = "one-object")]
+mod memory;
 mod options;
 mod size;
 mod status;

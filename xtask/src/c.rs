@@ -98,9 +98,9 @@ const STANDARDS: [(Language, &str); 5] = [
     (Language::Cpp, "c++20"),
 ];
 
-const WARNINGS: [&str; 7] =
+pub(crate) const WARNINGS: [&str; 7] =
     ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wcast-align", "-Werror"];
-const WARNINGS_C: [&str; 2] = ["-Wstrict-prototypes", "-Wmissing-prototypes"];
+pub(crate) const WARNINGS_C: [&str; 2] = ["-Wstrict-prototypes", "-Wmissing-prototypes"];
 /// And what a firmware build of C++ does without.
 const WARNINGS_CPP: [&str; 3] = ["-Wold-style-cast", "-fno-exceptions", "-fno-rtti"];
 
@@ -231,7 +231,7 @@ fn folder(name: &str) -> Result<PathBuf> {
 }
 
 /// The arguments of `cargo rustc` that make the static library.
-const LIBRARY: [&str; 9] = [
+pub(crate) const LIBRARY: [&str; 9] = [
     "--quiet",
     "--release",
     "--package",
@@ -255,7 +255,7 @@ fn library() -> Result<PathBuf> {
 }
 
 /// The functions that the header declares.
-fn declared() -> Result<BTreeSet<String>> {
+pub(crate) fn declared() -> Result<BTreeSet<String>> {
     let header = fs::read_to_string(crate::root().join("include/mha.h"))?;
     let functions = header.lines().filter_map(|line| {
         // Such as `mha_status mha_forward(const struct mha_layer *layer,`.

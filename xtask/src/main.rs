@@ -4,7 +4,10 @@
 //! A person and the continuous integration enter by the same words.
 
 mod anarcii;
+mod archive;
 mod bench;
+mod boards;
+mod builds;
 mod c;
 mod check;
 mod cmsis;

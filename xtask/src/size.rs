@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
 
-use crate::firmware::{BOARDS, Board, Program, Run, TOOLS, Variant, build, count, lack, ratio};
-use crate::{firmware, tools};
+use crate::boards::{BOARDS, Board, board};
+use crate::firmware::{Program, Run, TOOLS, Variant, build, count, ratio};
+use crate::tools;
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -26,7 +27,7 @@ pub(crate) struct Args {
 /// Carries the word out.
 pub(crate) fn run(args: Args) -> Result<()> {
     tools::get(&TOOLS);
-    let boards = args.boards.iter().map(|name| firmware::board(name));
+    let boards = args.boards.iter().map(|name| board(name));
     let boards = boards.collect::<Result<Vec<_>>>()?;
     let rows = if boards.is_empty() { measure(&BOARDS[..1])? } else { measure(boards)? };
     print(&rows);
@@ -75,12 +76,12 @@ pub(crate) struct Sections {
 
 impl Sections {
     /// Bytes of flash.
-    const fn flash(&self) -> u64 {
+    pub(crate) const fn flash(&self) -> u64 {
         self.text + self.rodata + self.data
     }
 
     /// Bytes of static RAM.
-    const fn ram(&self) -> u64 {
+    pub(crate) const fn ram(&self) -> u64 {
         self.data + self.bss
     }
 }
@@ -99,7 +100,7 @@ const QUOTED: &[(Program, &[&str])] = &[
 pub(crate) fn measure(boards: impl IntoIterator<Item = &'static Board>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for board in boards {
-        if let Some(lack) = lack(board) {
+        if let Some(lack) = board.lack() {
             eprintln!("   {} is left out: {lack}", board.name);
             continue;
         }
@@ -144,7 +145,7 @@ fn measure_program(
 }
 
 /// The sections of an image that a board's memory holds.
-fn sections(image: &Path) -> Result<Sections> {
+pub(crate) fn sections(image: &Path) -> Result<Sections> {
     let bytes = fs::read(image)?;
     let file =
         object::File::parse(&*bytes).with_context(|| format!("{} is no image", image.display()))?;
@@ -152,7 +153,7 @@ fn sections(image: &Path) -> Result<Sections> {
     for section in file.sections() {
         let SectionFlags::Elf { sh_flags } = section.flags() else { continue };
         let is = |flag: u32| sh_flags & u64::from(flag) != 0;
-        if !is(elf::SHF_ALLOC) {
+        if !is(elf::SHF_ALLOC) || is_rest(section.name()?) {
             continue;
         }
         let part = if is(elf::SHF_EXECINSTR) {
@@ -165,6 +166,43 @@ fn sections(image: &Path) -> Result<Sections> {
             &mut sections.bss
         };
         *part += section.size();
+    }
+    Ok(sections)
+}
+
+/// Whether a section is what static memory leaves: riscv-rt has sections for that.
+fn is_rest(name: &str) -> bool {
+    matches!(name, ".stack" | ".heap")
+}
+
+/// A section that takes memory.
+pub(crate) struct Section {
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    /// Flash, RAM or both.
+    pub(crate) place: &'static str,
+}
+
+/// The sections of an image that take memory, in their order.
+pub(crate) fn list(image: &Path) -> Result<Vec<Section>> {
+    let bytes = fs::read(image)?;
+    let file =
+        object::File::parse(&*bytes).with_context(|| format!("{} is no image", image.display()))?;
+    let mut sections = Vec::new();
+    for section in file.sections() {
+        let SectionFlags::Elf { sh_flags } = section.flags() else { continue };
+        let is = |flag: u32| sh_flags & u64::from(flag) != 0;
+        if !is(elf::SHF_ALLOC) || section.size() == 0 || is_rest(section.name()?) {
+            continue;
+        }
+        let has_bytes = section.file_range().is_some_and(|(_, length)| length > 0);
+        let place = match (is(elf::SHF_WRITE), has_bytes) {
+            (false, _) => "flash",
+            (true, true) => "flash and RAM",
+            (true, false) => "RAM",
+        };
+        let name = section.name()?.to_owned();
+        sections.push(Section { name, bytes: section.size(), place });
     }
     Ok(sections)
 }

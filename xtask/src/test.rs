@@ -87,7 +87,7 @@ const SUITES: [Suite; 9] = [
         name: "firmware",
         about: "the firmware demo in QEMU",
         needs: &[&tools::RUST_CORTEX_M, &tools::QEMU, &tools::LLVM],
-        uses: &[&tools::GCC],
+        uses: &[&tools::GCC, &tools::ARM_GCC, &tools::RISCV_GCC],
         test: firmware::test,
     },
     Suite {

@@ -92,6 +92,11 @@ impl<'w> Vowels<'w> {
     pub const SCRATCH_LEN: usize = Net::scratch_len(LONGEST);
     /// The least floats of scratch for the longest utterance; the logits have the same bits.
     pub const MIN_SCRATCH_LEN: usize = Net::min_scratch_len(LONGEST);
+    /// The least floats of scratch for utterances of so many frames at most.
+    #[must_use]
+    pub const fn min_scratch_len(frames: usize) -> usize {
+        Net::min_scratch_len(frames)
+    }
     /// The most floats that the scores can be.
     pub const MAX_SCORES_LEN: usize = HEADS * LONGEST * LONGEST;
 
