@@ -123,7 +123,7 @@ pub(crate) const RISCV32IMC: Build = Build {
     feature: None,
     when: "__riscv_xlen == 32 && defined(__riscv_compressed) && !defined(__riscv_atomic)",
     gcc: RISCV_GCC,
-    flags: &["-march=rv32imc", "-mabi=ilp32", "-msmall-data-limit=0"],
+    flags: &["-march=rv32imc", "-mabi=ilp32", "-msmall-data-limit=0", "-mno-relax"],
 };
 
 const RISCV32IMAC: Build = Build {
@@ -131,7 +131,7 @@ const RISCV32IMAC: Build = Build {
     cores: "RV32IMAC",
     target: "riscv32imac-unknown-none-elf",
     when: "__riscv_xlen == 32 && defined(__riscv_compressed) && defined(__riscv_atomic)",
-    flags: &["-march=rv32imac", "-mabi=ilp32", "-msmall-data-limit=0"],
+    flags: &["-march=rv32imac", "-mabi=ilp32", "-msmall-data-limit=0", "-mno-relax"],
     ..RISCV32IMC
 };
 
@@ -146,7 +146,7 @@ const AARCH64: Build = Build {
     flags: &[],
 };
 
-const X86_64: Build = Build {
+pub(crate) const X86_64: Build = Build {
     name: "x86_64-linux",
     cores: "x86-64 under Linux",
     target: "x86_64-unknown-linux-gnu",

@@ -15,12 +15,14 @@ mod cores;
 mod cross;
 mod demo;
 mod disassembly;
+mod dist;
 mod doors;
 mod draw;
 mod firmware;
 mod header;
 mod kernels;
 mod onnx;
+mod packages;
 mod python;
 mod report;
 mod size;
@@ -49,6 +51,8 @@ enum Word {
     Wasm(wasm::Args),
     /// Build and run the firmware demo in QEMU
     Firmware(firmware::Args),
+    /// Make what is shipped: headers, archives and packages for C and C++
+    Dist(dist::Args),
     /// Measure flash, RAM, scratch and stack
     Size(size::Args),
     /// Time the layer beside this machine's peak
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Word::Header(args) => header::run(args),
         Word::Wasm(args) => wasm::run(args),
         Word::Firmware(args) => firmware::run(args),
+        Word::Dist(args) => dist::run(args),
         Word::Size(args) => size::run(args),
         Word::Bench(args) => bench::run(args),
     };

@@ -34,7 +34,9 @@ void entry(void)
 {
     __asm__ volatile("la sp, stack_top\n"
                      "la t0, trap\n"
+                     ".option push\n.option arch, +zicsr\n"
                      "csrw mtvec, t0\n"
+                     ".option pop\n"
                      "j reset");
 }
 
