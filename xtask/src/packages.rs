@@ -49,7 +49,12 @@ pub(crate) fn test(report: &mut Report) {
     let wanted = ["platformio==6.1.18"];
     if let Some(python) = python::packages_for(report, "c: PlatformIO", "platformio", &wanted, &[])
     {
-        report.step("c: packages: PlatformIO packs it", || platformio(&python, &dist));
+        report.step("c: packages: PlatformIO packs it", || packs(&python, &dist));
+        let step = "c: packages: PlatformIO builds with it";
+        let scons = python::packages_for(report, step, "scons", &["scons==4.8.1"], &["--no-deps"]);
+        if let Some(scons) = scons {
+            report.step(step, || builds(&python, &scons, &dist));
+        }
     }
 }
 
@@ -90,7 +95,7 @@ fn cmake(python: &Path, dist: &Path, how: &str, on_board: bool) -> Result<()> {
 }
 
 /// The package's own tool reads the manifest and packs what it names.
-fn platformio(python: &Path, dist: &Path) -> Result<()> {
+fn packs(python: &Path, dist: &Path) -> Result<()> {
     let to = crate::target().join("c/platformio");
     let _ = fs::remove_dir_all(&to);
     fs::create_dir_all(&to)?;
@@ -98,13 +103,10 @@ fn platformio(python: &Path, dist: &Path) -> Result<()> {
     let copy = to.join("mha");
     output(Command::new("cp").arg("-r").arg(dist).arg(&copy))?;
     let manifest = fs::read_to_string(copy.join("library.json"))?;
-    let without: String =
-        manifest.lines().filter(|line| !line.contains("\"license\"")).collect();
+    let without: String = manifest.lines().filter(|line| !line.contains("\"license\"")).collect();
     fs::write(copy.join("library.json"), without)?;
-    let mut pio = Command::new(python::PROGRAM);
-    pio.env("PYTHONPATH", python).env("PLATFORMIO_CORE_DIR", to.join("core"));
-    pio.env("PLATFORMIO_SETTING_ENABLE_TELEMETRY", "no");
-    pio.args(["-m", "platformio", "pkg", "pack"]).arg(&copy).arg("--output");
+    let mut pio = platformio(python, &to.join("core"));
+    pio.args(["pkg", "pack"]).arg(&copy).arg("--output");
     let package = to.join("mha.tar.gz");
     output(pio.arg(&package))?;
     let names = output(Command::new("tar").arg("-tzf").arg(&package))?;
@@ -116,6 +118,71 @@ fn platformio(python: &Path, dist: &Path) -> Result<()> {
         "cmake/which.c",
     ] {
         ensure!(names.lines().any(|line| line == name), "the package has no {name}");
+    }
+    Ok(())
+}
+
+/// PlatformIO with its packages in a folder.
+fn platformio(python: &Path, core: &Path) -> Command {
+    let mut pio = Command::new(python::PROGRAM);
+    pio.env("PYTHONPATH", python).env("PLATFORMIO_CORE_DIR", core);
+    pio.env("PLATFORMIO_SETTING_ENABLE_TELEMETRY", "no").args(["-m", "platformio"]);
+    pio
+}
+
+/// Projects that name the library in `lib_deps`, for this machine and for a board. Its own platforms and
+/// their compilers come from the network; a platform of our own takes the compilers of this machine.
+fn builds(python: &Path, scons: &Path, dist: &Path) -> Result<()> {
+    let tests = crate::root().join("tests/c");
+    let platform = tests.join("packages/platformio");
+    let folder = crate::target().join("c/platformio-build");
+    let _ = fs::remove_dir_all(&folder);
+    let tool = folder.join("core/packages/tool-scons");
+    fs::create_dir_all(&tool)?;
+    fs::copy(platform.join("scons.py"), tool.join("scons.py"))?;
+    output(Command::new("cp").arg("-r").arg(scons).arg(tool.join("modules")))?;
+    let named = r#""name":"tool-scons","version":"4.40801.0""#;
+    fs::write(tool.join("package.json"), format!(r#"{{{named},"description":"SCons"}}"#))?;
+    let spec =
+        r#"{"owner":"platformio","id":null,"name":"tool-scons","requirements":null,"uri":null}"#;
+    fs::write(tool.join(".piopm"), format!(r#"{{"type":"tool",{named},"spec":{spec}}}"#))?;
+
+    let m4f = "-mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16";
+    let link = format!(
+        "-nostartfiles --specs=nano.specs --specs=rdimon.specs -u _printf_float \
+         -Wl,--no-warn-execstack -T {}",
+        tests.join("board/mps2-an386.ld").display()
+    );
+    let board = ("arm-none-eabi-gcc", m4f, link, "thumbv7em-fp");
+    let host = ("gcc", "", String::new(), "x86_64-linux");
+    let is_host = cfg!(all(target_arch = "x86_64", target_os = "linux"));
+    for (compiler, machine, link, archive) in
+        [Some(board), is_host.then_some(host)].into_iter().flatten()
+    {
+        let project = folder.join(archive);
+        fs::create_dir_all(project.join("src"))?;
+        fs::copy(tests.join("example.c"), project.join("src/main.c"))?;
+        if compiler != "gcc" {
+            fs::copy(tests.join("board/startup.c"), project.join("src/startup.c"))?;
+        }
+        let (platform, dist) = (platform.display(), dist.display());
+        fs::write(
+            project.join("platformio.ini"),
+            format!(
+                "[env:it]\nplatform = symlink://{platform}\nlib_deps = symlink://{dist}\n\
+                 custom_compiler = {compiler}\ncustom_machine = {machine}\ncustom_link = {link}\n"
+            ),
+        )?;
+        let mut pio = platformio(python, &folder.join("core"));
+        let said = output(pio.arg("run").arg("-d").arg(&project))?;
+        ensure!(said.lines().any(|line| line == format!("mha: {archive}")), "{said}");
+        let program = project.join(".pio/build/it/program");
+        let said = if compiler == "gcc" {
+            output(&mut Command::new(program))?
+        } else {
+            output(&mut crate::boards::BOARDS[0].emulator(&program))?
+        };
+        ensure!(said == "y = 3 6, scores = 0.5 0.5\n", "the example says {said:?}");
     }
     Ok(())
 }
