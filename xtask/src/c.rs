@@ -16,7 +16,7 @@ use mha_conformance::{Case, Causality, Comparison, Door, Process, files, wire};
 use crate::cross::{self, Cross};
 use crate::report::{Report, call, output};
 use crate::tools;
-use crate::{header, packages};
+use crate::{abi, header, packages};
 
 /// Builds tests/c/run_cases.c over the static library and gives the program's path. It reads
 /// requests on its standard input and answers on its standard output.
@@ -32,6 +32,9 @@ pub(crate) fn runner() -> Result<PathBuf> {
 pub(crate) fn test(report: &mut Report) {
     report.step("c: header is what the source says", header::check);
     report.step("c: examples of the README", examples);
+    if report.has("c: interface", &[&tools::ARM_GCC, &tools::RISCV_GCC]) {
+        report.step("c: interface as committed", abi::check);
+    }
     packages::test(report);
     let mut built = None;
     report.step("c: static library", || {

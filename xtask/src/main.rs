@@ -3,6 +3,7 @@
 //! Each word is a module with its arguments (`Args`) and a function that carries it out (`run`).
 //! A person and the continuous integration enter by the same words.
 
+mod abi;
 mod anarcii;
 mod archive;
 mod bench;
@@ -53,6 +54,8 @@ enum Word {
     Firmware(firmware::Args),
     /// Make what is shipped: headers, archives and packages for C and C++
     Dist(dist::Args),
+    /// Compare the C interface's functions, numbers and layouts with the committed list
+    Abi(abi::Args),
     /// Measure flash, RAM, scratch and stack
     Size(size::Args),
     /// Time the layer beside this machine's peak
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Word::Wasm(args) => wasm::run(args),
         Word::Firmware(args) => firmware::run(args),
         Word::Dist(args) => dist::run(args),
+        Word::Abi(args) => abi::run(args),
         Word::Size(args) => size::run(args),
         Word::Bench(args) => bench::run(args),
     };
