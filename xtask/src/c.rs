@@ -125,7 +125,7 @@ const BATCH: &str = "padded, packed and alone agree: yes\n";
 
 const THREADS: &str = "rows 44, 23, 18, 15: the bits of one thread: yes\n";
 
-const PROGRAMS: [Program; 12] = [
+const PROGRAMS: [Program; 13] = [
     Program { name: "example", language: Language::C, says: EXAMPLE },
     Program { name: "sizes", language: Language::C, says: None },
     Program { name: "calls", language: Language::C, says: None },
@@ -137,6 +137,7 @@ const PROGRAMS: [Program; 12] = [
     Program { name: "threads", language: Language::C, says: Some(THREADS) },
     Program { name: "run_cases", language: Language::C, says: None },
     Program { name: "example", language: Language::Cpp, says: EXAMPLE },
+    Program { name: "fixed", language: Language::Cpp, says: None },
     Program { name: "wrapper", language: Language::Cpp, says: None },
 ];
 
