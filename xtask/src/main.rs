@@ -22,6 +22,7 @@ mod draw;
 mod firmware;
 mod header;
 mod kernels;
+mod links;
 mod onnx;
 mod packages;
 mod python;
