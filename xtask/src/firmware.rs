@@ -37,6 +37,8 @@ pub(crate) enum Program {
     Digits,
     /// The trained model: which of nine speakers says this /ae/?
     Vowels,
+    /// The model of the vowels, frame by frame as they arrive: who is speaking?
+    Stream,
     /// The layer by itself, on made-up inputs
     Layer,
     /// Attention without projections, on made-up inputs
@@ -47,14 +49,15 @@ pub(crate) enum Program {
 
 impl Program {
     /// Every program.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Digits, Self::Vowels, Self::Layer, Self::Attention, Self::Rest];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Digits, Self::Vowels, Self::Stream, Self::Layer, Self::Attention, Self::Rest];
 
     /// The program's name.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Digits => "digits",
             Self::Vowels => "vowels",
+            Self::Stream => "stream",
             Self::Layer => "layer",
             Self::Attention => "attention",
             Self::Rest => "rest",
@@ -64,7 +67,7 @@ impl Program {
     /// The function whose calls are counted.
     pub(crate) const fn measured(self) -> &'static str {
         match self {
-            Self::Digits | Self::Vowels => "measured_inference",
+            Self::Digits | Self::Vowels | Self::Stream => "measured_inference",
             Self::Layer => "measured_layer",
             Self::Attention => "measured_attention",
             Self::Rest => "measured_scores",
@@ -84,9 +87,14 @@ impl Program {
         self.measured_inside().is_some()
     }
 
+    /// Whether it is there in C too.
+    pub(crate) const fn is_in_c(self) -> bool {
+        self.is_model() || matches!(self, Self::Stream)
+    }
+
     /// Whether it runs on a board: small memories hold the models alone.
     pub(crate) const fn fits(self, board: &Board) -> bool {
-        board.is_roomy || self.is_model()
+        board.is_roomy || self.is_in_c()
     }
 
     /// What the program must print, but for costs and what it was given in a file.
@@ -152,7 +160,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     tools::get(&TOOLS);
     if args.c {
         tools::get(&TOOLS_C);
-        ensure!(program.is_model(), "there is no program {} in C", program.name());
+        ensure!(program.is_in_c(), "there is no program {} in C", program.name());
     }
     if let Some(lack) = board.lack() {
         bail!("{} cannot run here: {lack}", board.name);
@@ -185,14 +193,14 @@ pub(crate) fn test(report: &mut Report) {
             continue;
         }
         let in_c = report.has(&format!("{}: programs in C", board.name), &TOOLS_C);
-        for program in [Program::Digits, Program::Vowels] {
+        for program in [Program::Digits, Program::Vowels, Program::Stream] {
             if in_c {
                 gives_the_bits(report, board, program, "C");
             }
         }
         // Everything on the default board; on the others that it computes the same.
         if i > 0 {
-            for program in [Program::Digits, Program::Vowels, Program::Layer, Program::Attention] {
+            for program in Program::ALL.into_iter().filter(|&program| program != Program::Rest) {
                 if program.fits(board) {
                     gives_the_bits(report, board, program, "Rust");
                 }
@@ -235,7 +243,15 @@ fn gives_the_bits(
         if !board.build.is_fused() {
             as_written(program, &desk)?;
         }
-        if program.is_model() { right_answers(board, program, &run) } else { Ok(()) }
+        if language == "C" {
+            let sections = crate::size::sections(&image)?;
+            ensure!(sections.ram() == sections.zeros(), "constant weights and layer take RAM");
+        }
+        match program {
+            Program::Stream => flat(&run),
+            _ if program.is_model() => right_answers(board, program, &run),
+            _ => Ok(()),
+        }
     });
 }
 
@@ -266,7 +282,7 @@ fn give_items(program: Program, folder: &Path) -> Result<()> {
         images.retain(|image| image.held_out);
         fs::write(folder.join("images.bin"), mha_desk::image_bytes(&images))?;
     }
-    if program == Program::Vowels {
+    if matches!(program, Program::Vowels | Program::Stream) {
         let mut vowels = mha_desk::vowels(&demos)?;
         vowels.retain(|vowel| vowel.held_out);
         fs::write(folder.join("utterances.bin"), mha_desk::utterance_bytes(&vowels))?;
@@ -342,6 +358,29 @@ fn right_answers(board: &Board, program: Program, run: &Run) -> Result<()> {
     };
     ensure!(all == expected, "{all} of the test split's {expected} items were answered");
     ensure!(right * 100 >= all * 98, "only {right} of {all} answers are right");
+    Ok(())
+}
+
+/// Whether a round of the ring costs the same however many there were before, and no frame ever more.
+fn flat(run: &Run) -> Result<()> {
+    let costs = run.costs(Program::Stream)?;
+    ensure!(!run.lines().contains("refused") && costs.len() > 500, "frames were refused");
+    let endless = costs.iter().filter(|cost| cost.name == "endless");
+    let endless: Vec<u64> = endless.filter_map(|cost| cost.instructions).collect();
+    // The first rounds fill it.
+    let (rounds, _) = endless.get(32..).unwrap_or(&[]).as_chunks::<16>();
+    let most_of = |round: &[u64; 16]| round.iter().copied().max().unwrap_or(0);
+    let (least, most) = (rounds.iter().map(most_of).min(), rounds.iter().map(most_of).max());
+    let (Some(least), Some(most)) = (least, most) else {
+        eprintln!("   nothing counts instructions here");
+        return Ok(());
+    };
+    ensure!(rounds.len() > 10, "only {} rounds", rounds.len());
+    // Numbers decide how long arithmetic takes without an FPU, and whether a tile is an easy one.
+    ensure!(most * 100 <= least * 103, "the worst frame of a round takes {least} to {most}");
+    let ever = costs.iter().filter_map(|cost| cost.instructions).max().unwrap_or(0);
+    ensure!(ever * 100 <= most * 103, "a frame takes {ever}, of a long stream {most} at most");
+    eprintln!("   the worst frame of {} rounds: {least} to {most} instructions", rounds.len());
     Ok(())
 }
 

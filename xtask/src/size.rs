@@ -216,6 +216,11 @@ impl Sections {
         self.text + self.rodata + self.data
     }
 
+    /// Bytes of static RAM that begin at zero.
+    pub(crate) const fn zeros(&self) -> u64 {
+        self.bss
+    }
+
     /// Bytes of static RAM.
     pub(crate) const fn ram(&self) -> u64 {
         self.data + self.bss

@@ -49,12 +49,3 @@ void model_answer(const model *m, const char *source, uint32_t size, size_t toke
     print_number(stack);
     print("\n");
 }
-
-void model_score(const char *source, const tally *score)
-{
-    print("right ");
-    print(source);
-    print_number(score->right);
-    print_number(score->all);
-    print("\n");
-}

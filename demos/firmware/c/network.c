@@ -1,7 +1,7 @@
 #include "memory.h"
 #include "network.h"
 
-enum { MOST_FEATURES = 12, WIDEST = 32 };
+enum { MOST_FEATURES = 12, WIDEST = 32, MOST_HIDDEN = 64 };
 
 /* Correctly rounded, as the instruction is where there is one. */
 static float square_root(float x)
@@ -120,6 +120,46 @@ mha_status network_logits(const network *net, size_t tokens, network_token *toke
     for (size_t i = 0; i < width; ++i) pooled[i] /= (float)tokens;
     affine(pooled, width, net->classifier, net->classifier_bias, logits, net->classes);
     return MHA_OK;
+}
+
+mha_status network_step(const network *net, mha_cache *cache, const float *token, size_t position,
+                        float *out, float *scratch, size_t scratch_len)
+{
+    const size_t width = net->width;
+    float x[WIDEST], normed[WIDEST], y[WIDEST], hidden[MOST_HIDDEN];
+    if (width > WIDEST || net->hidden > MOST_HIDDEN) {
+        return MHA_STATUS(MHA_KIND_LENGTH, MHA_ARGUMENT_SCRATCH);
+    }
+    affine(token, net->token, net->embed, net->embed_bias, x, width);
+    add(x, net->position + position * width, width);
+    rms_norm(x, net->norm1, normed, width);
+
+    mha_status status = mha_append(&net->layer, cache, normed, width, normed, width, NULL);
+    if (status != MHA_OK) return status;
+    const mha_inputs inputs = { .q = { normed, width }, .causal = MHA_CAUSAL };
+    const mha_outputs outputs = { .y = { y, width } };
+    status = mha_attend(&net->layer, cache, 1, &inputs, NULL, &outputs, scratch, scratch_len);
+    if (status != MHA_OK) return status;
+
+    add(x, y, width);
+    rms_norm(x, net->norm2, normed, width);
+    affine(normed, width, net->feed1, net->feed1_bias, hidden, net->hidden);
+    for (size_t h = 0; h < net->hidden; ++h) {
+        if (hidden[h] < 0.0f) hidden[h] = 0.0f;
+    }
+    affine(hidden, net->hidden, net->feed2, net->feed2_bias, y, width);
+    add(x, y, width);
+    rms_norm(x, net->norm, out, width);
+    return MHA_OK;
+}
+
+void network_classify(const network *net, const float *rows, size_t count, float *logits)
+{
+    float pooled[WIDEST];
+    memset(pooled, 0, sizeof pooled);
+    for (size_t i = 0; i < count; ++i) add(pooled, rows + i * net->width, net->width);
+    for (size_t i = 0; i < net->width; ++i) pooled[i] /= (float)count;
+    affine(pooled, net->width, net->classifier, net->classifier_bias, logits, net->classes);
 }
 
 size_t network_best(const float *logits, size_t classes)

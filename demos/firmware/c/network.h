@@ -69,6 +69,14 @@ typedef void network_token(const void *item, size_t i, float *features);
 mha_status network_logits(const network *net, size_t tokens, network_token *token, const void *item,
                           float *logits, float *scratch, size_t scratch_len, uint32_t *macs);
 
+/* The next token of an endless sequence: it attends to what the cache still holds, itself among it, and
+   what comes out of the network before pooling is written to `out`, net->width floats. */
+mha_status network_step(const network *net, mha_cache *cache, const float *token, size_t position,
+                        float *out, float *scratch, size_t scratch_len);
+
+/* Logits of the mean of so many rows of network_step's. */
+void network_classify(const network *net, const float *rows, size_t count, float *logits);
+
 /* The class with the largest logit; of equals the first. */
 size_t network_best(const float *logits, size_t classes);
 

@@ -47,6 +47,11 @@ fn digits() {
 }
 
 #[test]
+fn stream() {
+    compare("stream", env!("CARGO_BIN_EXE_stream"));
+}
+
+#[test]
 fn utterances() {
     let demos = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let file = mha_desk::vowels(&demos).unwrap();

@@ -50,7 +50,7 @@ fn folder(board: &Board, program: Program, language: &str) -> Result<PathBuf> {
 }
 
 /// What a program in C is made of beside its own file.
-const PARTS: [&str; 6] = ["model.c", "network.c", "host.c", "memory.c", "startup.c", "data.S"];
+const PARTS: [&str; 6] = ["score.c", "network.c", "host.c", "memory.c", "startup.c", "data.S"];
 
 /// Builds a program in C for a board; the image.
 pub(crate) fn build_c(board: &Board, program: Program, variant: Variant) -> Result<PathBuf> {
@@ -69,6 +69,7 @@ pub(crate) fn build_c(board: &Board, program: Program, variant: Variant) -> Resu
         gcc.arg(format!("-Wa,-I,{}", crate::root().join(folder).display()));
     }
     gcc.arg(firmware.join("c").join(program.name()).with_extension("c"));
+    gcc.args(program.is_model().then(|| firmware.join("c/model.c")));
     gcc.args(PARTS.map(|part| firmware.join("c").join(part)));
     gcc.arg(&archive).args(["-nostdlib", "-lgcc", "-Wl,--gc-sections", "-Wl,--fatal-warnings"]);
     gcc.args(["-Wl,--no-warn-rwx-segments", "-Wl,--no-warn-execstack"]);

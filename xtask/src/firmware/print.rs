@@ -26,7 +26,7 @@ pub(super) fn report(
         program.name()
     );
     let costs = run.costs(program)?;
-    if program.is_model() {
+    if program.is_in_c() {
         answers(program, run, &costs);
     } else {
         cases(run, &costs);
@@ -48,6 +48,10 @@ fn answers(program: Program, run: &Run, costs: &[Cost]) {
     };
     println!("{question}\n");
     println!("{:>9}{:>9}{:>9}{:>14}{:>15}", size, "answer", label, "instructions", "of them layer");
+    if program == Program::Stream {
+        frames(run, &costs);
+        return;
+    }
     let answers = run.console.lines().filter_map(|line| line.strip_prefix("answer "));
     for (answer, cost) in answers.zip(costs) {
         let words: Vec<&str> = answer.split(' ').collect();
@@ -73,6 +77,26 @@ fn answers(program: Program, run: &Run, costs: &[Cost]) {
         let counted = costs.iter().filter(|cost| cost.of_layer.is_some());
         let macs: u64 = counted.map(|cost| cost.macs).sum();
         println!("instructions for a multiply-accumulate of the layer: {}", ratio(layer, macs));
+    }
+    if let Some(stack) = costs.iter().map(|cost| cost.stack).max() {
+        println!("deepest stack of an answer: {stack} bytes");
+    }
+}
+
+/// What a frame of the stream costs by how many are remembered, and how many answers are right.
+fn frames(run: &Run, costs: &[Cost]) {
+    let mut by_macs: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for cost in costs {
+        by_macs.entry(cost.macs).or_default().extend(cost.instructions);
+    }
+    println!("{:>10}{:>8}{:>12}{:>12}", "remembered", "frames", "least", "most");
+    for (i, instructions) in by_macs.values().enumerate() {
+        let (least, most) =
+            (instructions.iter().min().copied(), instructions.iter().max().copied());
+        println!("{:>10}{:>8}{:>12}{:>12}", i + 1, instructions.len(), count(least), count(most));
+    }
+    for line in run.console.lines().filter_map(|line| line.strip_prefix("right ")) {
+        println!("{line}: right and all, after the last frame of an utterance");
     }
     if let Some(stack) = costs.iter().map(|cost| cost.stack).max() {
         println!("deepest stack of an answer: {stack} bytes");

@@ -120,7 +120,7 @@ impl Run {
     pub(crate) fn on_board(board: &Board, program: Program, image: &Path) -> Result<Self> {
         let folder = image.parent().context("an image lies in a folder")?;
         // Hundreds of answers without an FPU would take minutes to count.
-        let counts_all = board.build.has_floats() || !program.is_model();
+        let counts_all = board.build.has_floats() || !program.is_in_c();
         if counts_all {
             give_items(program, folder)?;
         } else {
