@@ -198,6 +198,12 @@ pub(crate) fn test(report: &mut Report) {
                 gives_the_bits(report, board, program, "C");
             }
         }
+        // QEMU's micro:bit has no timer that interrupts.
+        if in_c && board.build.is_arm() && board.is_roomy {
+            report.step(&format!("{}: a call in an interrupt in a call", board.name), || {
+                interrupted(board)
+            });
+        }
         // Everything on the default board; on the others that it computes the same.
         if i > 0 {
             for program in Program::ALL.into_iter().filter(|&program| program != Program::Rest) {
@@ -253,6 +259,16 @@ fn gives_the_bits(
             _ => Ok(()),
         }
     });
+}
+
+/// One layer in two contexts, one of which interrupts the other.
+fn interrupted(board: &Board) -> Result<()> {
+    let image = image::compile(board, "interrupt", &[], Variant::Whole)?;
+    // Time is instructions, so that every run is the same.
+    let said = crate::report::output(board.emulator(&image).args(["-icount", "shift=0"]))?;
+    eprint!("   {said}");
+    ensure!(said.ends_with("wrong words 0\n"), "the interrupted call has other bits");
+    Ok(())
 }
 
 /// Two runs must count the same.

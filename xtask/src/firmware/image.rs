@@ -19,7 +19,7 @@ pub(crate) fn build(board: &Board, program: Program, variant: Variant) -> Result
     report::call(&mut cargo_build(board, &cross, program, variant)?)?;
     // Variants and boards are built in one place: the image is kept from the next build.
     let from = cross.folder("release").join(program.name());
-    let to = folder(board, program, "rust")?
+    let to = folder(board, program.name(), "rust")?
         .join(variant.feature().unwrap_or("whole"))
         .with_extension("elf");
     fs::copy(&from, &to).with_context(|| format!("no image {}", from.display()))?;
@@ -42,8 +42,8 @@ pub(super) fn cargo_build(
 }
 
 /// Where the images of a program in a language, and what they wrote, are kept.
-fn folder(board: &Board, program: Program, language: &str) -> Result<PathBuf> {
-    let name = format!("{}-{language}", program.name());
+fn folder(board: &Board, program: &str, language: &str) -> Result<PathBuf> {
+    let name = format!("{program}-{language}");
     let folder = crate::target().join("firmware").join(board.name).join(name);
     fs::create_dir_all(&folder)?;
     Ok(folder)
@@ -54,11 +54,21 @@ const PARTS: [&str; 6] = ["score.c", "network.c", "host.c", "memory.c", "startup
 
 /// Builds a program in C for a board; the image.
 pub(crate) fn build_c(board: &Board, program: Program, variant: Variant) -> Result<PathBuf> {
+    let parts: &[&str] = if program.is_model() { &["model.c"] } else { &[] };
+    compile(board, program.name(), parts, variant)
+}
+
+/// Builds the program of a name, with more files than those of all programs.
+pub(super) fn compile(
+    board: &Board,
+    name: &str,
+    more: &[&str],
+    variant: Variant,
+) -> Result<PathBuf> {
     let archive = archive::make(board.build)?;
     let firmware = crate::root().join("demos/firmware");
-    let to = folder(board, program, "c")?
-        .join(variant.feature().unwrap_or("whole"))
-        .with_extension("elf");
+    let to =
+        folder(board, name, "c")?.join(variant.feature().unwrap_or("whole")).with_extension("elf");
     let mut gcc = Command::new(board.build.gcc);
     gcc.args(board.build.flags).args(["-std=c11", "-O2", "-ffp-contract=off", "-ffreestanding"]);
     gcc.args(["-ffunction-sections", "-fdata-sections"]).args(WARNINGS).args(WARNINGS_C);
@@ -68,8 +78,8 @@ pub(crate) fn build_c(board: &Board, program: Program, variant: Variant) -> Resu
     for folder in ["demos/nets/src/weights", "demos/firmware/items"] {
         gcc.arg(format!("-Wa,-I,{}", crate::root().join(folder).display()));
     }
-    gcc.arg(firmware.join("c").join(program.name()).with_extension("c"));
-    gcc.args(program.is_model().then(|| firmware.join("c/model.c")));
+    gcc.arg(firmware.join("c").join(name).with_extension("c"));
+    gcc.args(more.iter().map(|part| firmware.join("c").join(part)));
     gcc.args(PARTS.map(|part| firmware.join("c").join(part)));
     gcc.arg(&archive).args(["-nostdlib", "-lgcc", "-Wl,--gc-sections", "-Wl,--fatal-warnings"]);
     gcc.args(["-Wl,--no-warn-rwx-segments", "-Wl,--no-warn-execstack"]);
