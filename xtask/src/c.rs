@@ -16,7 +16,7 @@ use mha_conformance::{Case, Causality, Comparison, Door, Process, files, wire};
 use crate::cross::{self, Cross};
 use crate::report::{Report, call, output};
 use crate::tools;
-use crate::{abi, header, links, packages};
+use crate::{abi, fuzz, header, links, packages};
 
 /// Builds tests/c/run_cases.c over the static library and gives the program's path. It reads
 /// requests on its standard input and answers on its standard output.
@@ -37,6 +37,7 @@ pub(crate) fn test(report: &mut Report) {
     }
     packages::test(report);
     links::test(report);
+    fuzz::test(report);
     let mut built = None;
     report.step("c: static library", || {
         built = Some(library()?);

@@ -20,6 +20,7 @@ mod dist;
 mod doors;
 mod draw;
 mod firmware;
+mod fuzz;
 mod header;
 mod kernels;
 mod links;
@@ -57,6 +58,8 @@ enum Word {
     Dist(dist::Args),
     /// Compare the C interface's functions, numbers and layouts with the committed list
     Abi(abi::Args),
+    /// Make up calls of the C interface and see that none goes wrong
+    Fuzz(fuzz::Args),
     /// Measure flash, RAM, scratch and stack
     Size(size::Args),
     /// Time the layer beside this machine's peak
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Word::Firmware(args) => firmware::run(args),
         Word::Dist(args) => dist::run(args),
         Word::Abi(args) => abi::run(args),
+        Word::Fuzz(args) => fuzz::run(args),
         Word::Size(args) => size::run(args),
         Word::Bench(args) => bench::run(args),
     };
