@@ -176,6 +176,20 @@ impl Program {
     }
 }
 
+/// The programs that need no input, over a library that counts which lines are run.
+pub(crate) fn programs_for_coverage(library: &Path) -> Result<Vec<PathBuf>> {
+    let compilers = compilers();
+    let compiler = compilers.first().context("no C compiler")?;
+    let programs =
+        PROGRAMS.iter().filter(|program| !["run_cases", "sizes"].contains(&program.name));
+    programs
+        .map(|program| {
+            let flags = ["-O1", "-DCOVERAGE", "-u", "__llvm_profile_runtime"];
+            compiler.compile(program, program.language.usual(), &flags, library)
+        })
+        .collect()
+}
+
 /// A compiler of both languages.
 struct Compiler {
     name: &'static str,
@@ -202,8 +216,12 @@ impl Compiler {
         library: &Path,
     ) -> Result<PathBuf> {
         // Sanitized or not, a program of its own.
-        let kind =
-            if flags.iter().any(|flag| flag.contains("sanitize")) { "-sanitized" } else { "" };
+        let has = |word: &str| flags.iter().any(|flag| flag.contains(word));
+        let kind = match (has("sanitize"), has("COVERAGE")) {
+            (true, _) => "-sanitized",
+            (_, true) => "-coverage",
+            _ => "",
+        };
         let folder = folder(&format!("{}-{standard}{kind}", self.name))?;
         let to = folder.join(format!("{}{}", program.name, std::env::consts::EXE_SUFFIX));
         let mut command = match program.language {

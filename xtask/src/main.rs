@@ -13,6 +13,7 @@ mod c;
 mod check;
 mod cmsis;
 mod cores;
+mod coverage;
 mod cross;
 mod demo;
 mod disassembly;
@@ -60,6 +61,8 @@ enum Word {
     Abi(abi::Args),
     /// Make up calls of the C interface and see that none goes wrong
     Fuzz(fuzz::Args),
+    /// Say which lines of core and ffi the tests run
+    Coverage(coverage::Args),
     /// Measure flash, RAM, scratch and stack
     Size(size::Args),
     /// Time the layer beside this machine's peak
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Word::Dist(args) => dist::run(args),
         Word::Abi(args) => abi::run(args),
         Word::Fuzz(args) => fuzz::run(args),
+        Word::Coverage(args) => coverage::run(args),
         Word::Size(args) => size::run(args),
         Word::Bench(args) => bench::run(args),
     };
