@@ -18,6 +18,7 @@ use object::{Object, ObjectSection};
 
 use crate::builds::Build;
 use crate::c::{LIBRARY, declared};
+use crate::cross::Cross;
 use crate::report::{call, output};
 use crate::tools;
 
@@ -30,9 +31,45 @@ const MEMORY: [&str; 3] = ["memcpy", "memmove", "memset"];
 /// Makes the archive of a build; its path.
 pub(crate) fn make(build: &Build) -> Result<PathBuf> {
     let folder = crate::target().join("archives").join(build.name);
-    fs::create_dir_all(&folder)?;
     let functions = declared()?;
-    let raw = raw(build)?;
+    let (linked, outside) = link(build, &build.cross(), &folder)?;
+
+    // Only the functions of the header stay global.
+    let product = folder.join("mha.o");
+    let list = folder.join("functions.txt");
+    fs::write(&list, functions.iter().map(|name| format!("{name}\n")).collect::<String>())?;
+    let mut objcopy = llvm("objcopy")?;
+    objcopy.arg(format!("--keep-global-symbols={}", list.display()));
+    objcopy.args(["--strip-debug", "--remove-section=.llvmbc", "--remove-section=.llvmcmd"]);
+    objcopy.args(["--remove-section=.comment", "--remove-section=.rmeta"]);
+    let names: BTreeSet<_> = outside.iter().map(|(_, outside)| outside).collect();
+    let local = folder.join("local.o");
+    call_quietly(objcopy.arg(&linked).arg(&local))?;
+    let mut objcopy = llvm("objcopy")?;
+    objcopy.args(names.iter().map(|name| format!("--redefine-sym=mha_outside_{name}={name}")));
+    call_quietly(objcopy.arg(&local).arg(&product))?;
+    if build.is_arm() && build.has_floats() {
+        fit_every_float_abi(&product)?;
+    }
+
+    // The same bytes wherever it is built.
+    let archive = folder.join(FILE);
+    let _ = fs::remove_file(&archive);
+    call_quietly(llvm("ar")?.args(["rcsD"]).arg(&archive).arg(&product))?;
+    check(build, &archive, &functions)?;
+    Ok(archive)
+}
+
+/// The library of a build as one object, with what is to be needed from outside under names that nothing
+/// defines; and those names, as the compiler wrote them and as C has them.
+pub(crate) fn link(
+    build: &Build,
+    cross: &Cross,
+    folder: &Path,
+) -> Result<(PathBuf, Vec<(String, String)>)> {
+    fs::create_dir_all(folder)?;
+    let functions = declared()?;
+    let raw = raw(build, cross)?;
 
     // 1. The library's own object.
     let members = output(llvm("ar")?.arg("t").arg(&raw))?;
@@ -44,8 +81,10 @@ pub(crate) fn make(build: &Build) -> Result<PathBuf> {
 
     // 2. What whoever links it shall bring gets names that nothing here defines.
     let needed = undefined(&object)?;
-    let outside: Vec<_> =
-        needed.iter().filter_map(|name| Some((name, outside(build, name)?))).collect();
+    let outside: Vec<_> = needed
+        .iter()
+        .filter_map(|name| Some((name.clone(), outside(build, name)?.to_owned())))
+        .collect();
     let mut objcopy = llvm("objcopy")?;
     for (name, outside) in &outside {
         objcopy.arg(format!("--redefine-sym={name}=mha_outside_{outside}"));
@@ -59,36 +98,11 @@ pub(crate) fn make(build: &Build) -> Result<PathBuf> {
     ld.args(["-r", "--gc-sections"]);
     ld.args(functions.iter().flat_map(|name| ["-u", name]));
     call_quietly(ld.arg(&apart).arg(&raw).arg("-o").arg(&linked))?;
-
-    // 4. Only the functions of the header stay global.
-    let product = folder.join("mha.o");
-    let list = folder.join("functions.txt");
-    fs::write(&list, functions.iter().map(|name| format!("{name}\n")).collect::<String>())?;
-    let mut objcopy = llvm("objcopy")?;
-    objcopy.arg(format!("--keep-global-symbols={}", list.display()));
-    objcopy.args(["--strip-debug", "--remove-section=.llvmbc", "--remove-section=.llvmcmd"]);
-    objcopy.args(["--remove-section=.comment", "--remove-section=.rmeta"]);
-    let names: BTreeSet<_> = outside.iter().map(|(_, outside)| *outside).collect();
-    let local = folder.join("local.o");
-    call_quietly(objcopy.arg(&linked).arg(&local))?;
-    let mut objcopy = llvm("objcopy")?;
-    objcopy.args(names.iter().map(|name| format!("--redefine-sym=mha_outside_{name}={name}")));
-    call_quietly(objcopy.arg(&local).arg(&product))?;
-    if build.is_arm() && build.has_floats() {
-        fit_every_float_abi(&product)?;
-    }
-
-    // 5. The same bytes wherever it is built.
-    let archive = folder.join(FILE);
-    let _ = fs::remove_file(&archive);
-    call_quietly(llvm("ar")?.args(["rcsD"]).arg(&archive).arg(&product))?;
-    check(build, &archive, &functions)?;
-    Ok(archive)
+    Ok((linked, outside))
 }
 
 /// The static library as Rust makes it.
-fn raw(build: &Build) -> Result<PathBuf> {
-    let cross = build.cross();
+fn raw(build: &Build, cross: &Cross) -> Result<PathBuf> {
     let mut cargo = cross.cargo("rustc")?;
     cargo.args(LIBRARY).args(["--features", "one-object"]);
     cargo.args(build.feature.map(|feature| format!("--features={feature}")));

@@ -196,11 +196,20 @@ impl Build {
     pub(crate) fn cross(&self) -> Cross {
         let cross = Cross::new(self.target);
         match self.cpu {
-            // Flags that are given here replace those of .cargo/config.toml.
-            Some(cpu) => {
-                cross.flags(&format!("-C llvm-args=-unroll-runtime=false -C target-cpu={cpu}"))
-            }
+            Some(_) => cross.flags(&self.flags_of_rust()),
             None => cross,
         }
+    }
+
+    /// The same in which every function says how much stack it takes.
+    pub(crate) fn cross_with_stack_sizes(&self) -> Cross {
+        Cross::new(self.target).flags(&format!("{} -Z emit-stack-sizes", self.flags_of_rust()))
+    }
+
+    /// Flags that are given replace those of .cargo/config.toml.
+    fn flags_of_rust(&self) -> String {
+        let bare = if self.is_bare() { "-C llvm-args=-unroll-runtime=false" } else { "" };
+        let cpu = self.cpu.map(|cpu| format!(" -C target-cpu={cpu}")).unwrap_or_default();
+        format!("{bare}{cpu}")
     }
 }

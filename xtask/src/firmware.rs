@@ -198,6 +198,11 @@ pub(crate) fn test(report: &mut Report) {
                 gives_the_bits(report, board, program, "C");
             }
         }
+        if board.is_roomy {
+            report.step(&format!("{}: no recursion, and the stack is bounded", board.name), || {
+                crate::stack::check(board.build)
+            });
+        }
         // QEMU's micro:bit has no timer that interrupts.
         if in_c && board.build.is_arm() && board.is_roomy {
             report.step(&format!("{}: a call in an interrupt in a call", board.name), || {

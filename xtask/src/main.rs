@@ -30,6 +30,7 @@ mod packages;
 mod python;
 mod report;
 mod size;
+mod stack;
 mod test;
 mod tools;
 mod wasm;
@@ -63,6 +64,8 @@ enum Word {
     Fuzz(fuzz::Args),
     /// Say which lines of core and ffi the tests run
     Coverage(coverage::Args),
+    /// Bound the stack of every function of the C interface
+    Stack(stack::Args),
     /// Measure flash, RAM, scratch and stack
     Size(size::Args),
     /// Time the layer beside this machine's peak
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Word::Abi(args) => abi::run(args),
         Word::Fuzz(args) => fuzz::run(args),
         Word::Coverage(args) => coverage::run(args),
+        Word::Stack(args) => stack::run(args),
         Word::Size(args) => size::run(args),
         Word::Bench(args) => bench::run(args),
     };
