@@ -64,9 +64,12 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
+/// A compiler with what it is told.
+type Compiler = (&'static str, &'static [&'static str]);
+
 /// A model of data: its name, and compilers that have it with what they are told. All of a name must
 /// agree.
-const MODELS: [(&str, &[(&str, &[&str])]); 2] = [
+const MODELS: [(&str, &[Compiler]); 2] = [
     (
         "32-bit",
         &[

@@ -49,7 +49,7 @@ fn answers(program: Program, run: &Run, costs: &[Cost]) {
     println!("{question}\n");
     println!("{:>9}{:>9}{:>9}{:>14}{:>15}", size, "answer", label, "instructions", "of them layer");
     if program == Program::Stream {
-        frames(run, &costs);
+        frames(run, costs);
         return;
     }
     let answers = run.console.lines().filter_map(|line| line.strip_prefix("answer "));
