@@ -5,13 +5,18 @@
 //     static constexpr float wq[64 * 64] = { ... }; // and wk, wv, wo
 //     constexpr mha::config config = mha::config(mha::square(64)).heads(8);
 //     constexpr mha::shape shape{1, 10, 10};        // batch, q_len, kv_len
-//     constexpr mha::layer layer(config, mha::weights(wq, wk, wv, wo));
-//     static float scratch[config.scratch_len(shape)];
+//     constexpr mha::layer<config> layer(wq, wk, wv, wo);
+//     static mha::scratch<config, shape> scratch;   // or on the stack, or an array of yours
 //
-//     mha::status attend(mha::span<const float> x, mha::span<float> y)
+//     mha::status attend(const float (&x)[10 * 64], float (&y)[10 * 64])
 //     {
-//         return layer.forward(shape, mha::inputs(x).causal(), mha::outputs(y), scratch);
+//         return layer.forward<shape>(mha::inputs(x).causal(), y, scratch);
 //     }
+//
+// Here lengths are part of the types, and a wrong one does not compile. Where they are known when the
+// program runs, `mha::layer layer(config, weights)` is the same with spans:
+//
+//     mha::status s = layer.forward(shape, mha::inputs(x).causal(), mha::outputs(y), scratch);
 //
 // Names and order of arguments are those of Rust and TypeScript. What mha.h says of shapes, order in
 // memory, aliasing, threads and interrupts holds here. Whatever is given to a constructor here is
@@ -622,8 +627,18 @@ private:
     mha_cache c_;
 };
 
-/// Multi-head attention with its four projections. A constexpr one lies in flash.
-class layer {
+namespace detail {
+/// Stands for a configuration that is known when the program runs.
+inline constexpr config any{square(0)};
+} // namespace detail
+
+template <const config &C = detail::any>
+class layer;
+
+/// Multi-head attention with its four projections. A constexpr one lies in flash. `mha::layer` is one
+/// whose configuration is a value, `mha::layer<config>` one whose configuration is its type.
+template <>
+class layer<detail::any> {
 public:
     constexpr layer(const config &c, const weights &w, isa i = isa::fastest) noexcept
         : l_{c.get(), w.get(), static_cast<std::int32_t>(i)}
@@ -706,6 +721,100 @@ public:
 
 private:
     mha_layer l_;
+};
+
+layer(const config &, const weights &) -> layer<>;
+layer(const config &, const weights &, isa) -> layer<>;
+
+/// Scratch for calls of a layer with a configuration and a shape, for full speed: a static of this type,
+/// one on the stack, or a member of something of yours. Where it is too large, any span of at least
+/// `min_scratch_len` floats does as well.
+template <const config &C, const shape &S>
+class scratch {
+public:
+    [[nodiscard]] constexpr float *data() noexcept { return floats_; }
+    [[nodiscard]] static constexpr std::size_t size() noexcept { return C.scratch_len(S); }
+
+private:
+    float floats_[C.scratch_len(S)];
+};
+
+/// Multi-head attention whose configuration is known to the compiler: what is wrong with it, or with the
+/// length of an array of weights, does not compile.
+///
+///     constexpr mha::config config = mha::config(mha::square(64)).heads(8);
+///     constexpr mha::shape shape{1, 10, 10};
+///     constexpr mha::layer<config> layer(wq, wk, wv, wo);
+///     static mha::scratch<config, shape> scratch;
+///     float y[layer.y_len(shape)];
+///     mha::status s = layer.forward<shape>(mha::inputs(x), y, scratch);
+template <const config &C>
+class layer : public layer<> {
+    static constexpr const mha_dims &dims_ = C.get().dims;
+    static constexpr std::size_t heads_ = C.get().heads;
+
+    static_assert(dims_.q_in > 0 && dims_.k_in > 0 && dims_.v_in > 0 && dims_.qk > 0 &&
+                      dims_.v > 0 && dims_.out > 0,
+                  "a width of the configuration is zero");
+    static_assert(heads_ > 0 && dims_.qk % heads_ == 0 && dims_.v % heads_ == 0,
+                  "the number of heads does not divide qk and v");
+    static_assert(heads_ % C.kv_heads() == 0, "the number of key/value heads does not divide the heads");
+
+public:
+    /// Floats of each weight.
+    static constexpr std::size_t wq_len = dims_.q_in * dims_.qk;
+    static constexpr std::size_t wk_len = dims_.k_in * (dims_.qk / heads_ * C.kv_heads());
+    static constexpr std::size_t wv_len = dims_.v_in * (dims_.v / heads_ * C.kv_heads());
+    static constexpr std::size_t wo_len = dims_.v * dims_.out;
+
+    /// Arrays of as many floats as the configuration asks for, without biases.
+    constexpr layer(const float (&wq)[wq_len], const float (&wk)[wk_len], const float (&wv)[wv_len],
+                    const float (&wo)[wo_len], isa i = isa::fastest) noexcept
+        : layer<>(C, weights(wq, wk, wv, wo), i)
+    {
+    }
+    /// Weights whose lengths are checked by each call.
+    constexpr explicit layer(const weights &w, isa i = isa::fastest) noexcept : layer<>(C, w, i) {}
+
+    /// The configuration.
+    [[nodiscard]] static constexpr const config &configuration() noexcept { return C; }
+    /// Floats of y.
+    [[nodiscard]] static constexpr std::size_t y_len(shape s) noexcept { return C.y_len(s); }
+    /// Floats of the scores.
+    [[nodiscard]] static constexpr std::size_t scores_len(shape s) noexcept { return C.scores_len(s); }
+    /// Floats of scratch for full speed.
+    [[nodiscard]] static constexpr std::size_t scratch_len(shape s) noexcept
+    {
+        return C.scratch_len(s);
+    }
+    /// The least floats of scratch.
+    [[nodiscard]] static constexpr std::size_t min_scratch_len(shape s) noexcept
+    {
+        return C.min_scratch_len(s);
+    }
+
+    using layer<>::forward;
+
+    /// Computes the layer into an array of the right length, with scratch of the right type.
+    template <const shape &S>
+    status forward(const inputs &in, float (&y)[C.y_len(S)], scratch<C, S> &with) const noexcept
+    {
+        return layer<>::forward(S, in, outputs(y), with);
+    }
+    /// The same with any scratch of at least `min_scratch_len` floats, an array.
+    template <const shape &S, std::size_t N>
+    status forward(const inputs &in, float (&y)[C.y_len(S)], float (&with)[N]) const noexcept
+    {
+        static_assert(N >= C.min_scratch_len(S), "scratch is shorter than min_scratch_len");
+        return layer<>::forward(S, in, outputs(y), with);
+    }
+    /// The same with scratch for full speed on the stack.
+    template <const shape &S>
+    status forward(const inputs &in, float (&y)[C.y_len(S)]) const noexcept
+    {
+        scratch<C, S> with;
+        return layer<>::forward(S, in, outputs(y), with);
+    }
 };
 
 /// Attention between queries, keys and values that are projected already.

@@ -24,6 +24,7 @@
 //! | `backward` | gradients |
 //! | `size` | lengths of buffers |
 //! | `init` | initialisers |
+//! | `memory` | what the compiler calls to copy and clear, for the shipped object |
 
 #![no_std]
 #![allow(non_camel_case_types, reason = "the names are C's")]
@@ -37,6 +38,8 @@ mod convert;
 mod family;
 mod init;
 mod isa;
+#[cfg(feature = "one-object")]
+mod memory;
 mod options;
 mod size;
 mod status;

@@ -14,9 +14,9 @@ use anyhow::{Context, Result, ensure};
 use mha_conformance::{Case, Causality, Comparison, Door, Process, files, wire};
 
 use crate::cross::{self, Cross};
-use crate::header;
 use crate::report::{Report, call, output};
 use crate::tools;
+use crate::{abi, fuzz, header, links, packages};
 
 /// Builds tests/c/run_cases.c over the static library and gives the program's path. It reads
 /// requests on its standard input and answers on its standard output.
@@ -32,6 +32,12 @@ pub(crate) fn runner() -> Result<PathBuf> {
 pub(crate) fn test(report: &mut Report) {
     report.step("c: header is what the source says", header::check);
     report.step("c: examples of the README", examples);
+    if report.has("c: interface", &[&tools::ARM_GCC, &tools::RISCV_GCC]) {
+        report.step("c: interface as committed", abi::check);
+    }
+    packages::test(report);
+    links::test(report);
+    fuzz::test(report);
     let mut built = None;
     report.step("c: static library", || {
         built = Some(library()?);
@@ -98,9 +104,9 @@ const STANDARDS: [(Language, &str); 5] = [
     (Language::Cpp, "c++20"),
 ];
 
-const WARNINGS: [&str; 7] =
+pub(crate) const WARNINGS: [&str; 7] =
     ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wcast-align", "-Werror"];
-const WARNINGS_C: [&str; 2] = ["-Wstrict-prototypes", "-Wmissing-prototypes"];
+pub(crate) const WARNINGS_C: [&str; 2] = ["-Wstrict-prototypes", "-Wmissing-prototypes"];
 /// And what a firmware build of C++ does without.
 const WARNINGS_CPP: [&str; 3] = ["-Wold-style-cast", "-fno-exceptions", "-fno-rtti"];
 
@@ -121,7 +127,7 @@ const BATCH: &str = "padded, packed and alone agree: yes\n";
 
 const THREADS: &str = "rows 44, 23, 18, 15: the bits of one thread: yes\n";
 
-const PROGRAMS: [Program; 12] = [
+const PROGRAMS: [Program; 13] = [
     Program { name: "example", language: Language::C, says: EXAMPLE },
     Program { name: "sizes", language: Language::C, says: None },
     Program { name: "calls", language: Language::C, says: None },
@@ -133,6 +139,7 @@ const PROGRAMS: [Program; 12] = [
     Program { name: "threads", language: Language::C, says: Some(THREADS) },
     Program { name: "run_cases", language: Language::C, says: None },
     Program { name: "example", language: Language::Cpp, says: EXAMPLE },
+    Program { name: "fixed", language: Language::Cpp, says: None },
     Program { name: "wrapper", language: Language::Cpp, says: None },
 ];
 
@@ -169,6 +176,20 @@ impl Program {
     }
 }
 
+/// The programs that need no input, over a library that counts which lines are run.
+pub(crate) fn programs_for_coverage(library: &Path) -> Result<Vec<PathBuf>> {
+    let compilers = compilers();
+    let compiler = compilers.first().context("no C compiler")?;
+    let programs =
+        PROGRAMS.iter().filter(|program| !["run_cases", "sizes"].contains(&program.name));
+    programs
+        .map(|program| {
+            let flags = ["-O1", "-DCOVERAGE", "-u", "__llvm_profile_runtime"];
+            compiler.compile(program, program.language.usual(), &flags, library)
+        })
+        .collect()
+}
+
 /// A compiler of both languages.
 struct Compiler {
     name: &'static str,
@@ -195,8 +216,12 @@ impl Compiler {
         library: &Path,
     ) -> Result<PathBuf> {
         // Sanitized or not, a program of its own.
-        let kind =
-            if flags.iter().any(|flag| flag.contains("sanitize")) { "-sanitized" } else { "" };
+        let has = |word: &str| flags.iter().any(|flag| flag.contains(word));
+        let kind = match (has("sanitize"), has("COVERAGE")) {
+            (true, _) => "-sanitized",
+            (_, true) => "-coverage",
+            _ => "",
+        };
         let folder = folder(&format!("{}-{standard}{kind}", self.name))?;
         let to = folder.join(format!("{}{}", program.name, std::env::consts::EXE_SUFFIX));
         let mut command = match program.language {
@@ -231,7 +256,7 @@ fn folder(name: &str) -> Result<PathBuf> {
 }
 
 /// The arguments of `cargo rustc` that make the static library.
-const LIBRARY: [&str; 9] = [
+pub(crate) const LIBRARY: [&str; 9] = [
     "--quiet",
     "--release",
     "--package",
@@ -255,7 +280,7 @@ fn library() -> Result<PathBuf> {
 }
 
 /// The functions that the header declares.
-fn declared() -> Result<BTreeSet<String>> {
+pub(crate) fn declared() -> Result<BTreeSet<String>> {
     let header = fs::read_to_string(crate::root().join("include/mha.h"))?;
     let functions = header.lines().filter_map(|line| {
         // Such as `mha_status mha_forward(const struct mha_layer *layer,`.

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::firmware::{self, Board, Part};
+use crate::boards::Board;
+use crate::firmware::{self, Part};
 use crate::report::call;
 use crate::{python, root};
 
@@ -29,7 +30,7 @@ pub(crate) fn products(board: &Board) -> Result<Vec<Part>> {
 
     let image = folder.join("cmsis.elf");
     let mut gcc = Command::new("arm-none-eabi-gcc");
-    gcc.arg(format!("-mcpu={}", board.gcc_cpu()));
+    gcc.arg(format!("-mcpu={}", board.build.cpu.unwrap_or("cortex-m4")));
     gcc.args(["-mthumb", "-mfloat-abi=hard", "-Ofast"]);
     // The second keeps out the headers of CMSIS-Core, which the distribution does not have.
     gcc.args(["-DARM_MATH_LOOPUNROLL", "-D__GNUC_PYTHON__"]);

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::firmware::{BOARDS, Board, Part, Program, Run, TOOLS, Variant, build, lack};
+use crate::boards::{BOARDS, Board, board};
+use crate::firmware::{Part, Program, Run, TOOLS, Variant, build};
 use crate::{cmsis, tools};
 
 /// The arguments.
@@ -41,13 +42,13 @@ const ATTENTION_ELEMENTS: u64 = 64 * 64;
 pub(crate) fn run(args: Args) -> Result<()> {
     tools::get(&TOOLS);
     let boards = if args.boards.is_empty() {
-        BOARDS.iter().collect()
+        BOARDS.iter().filter(|board| board.is_roomy).collect()
     } else {
-        args.boards.iter().map(|name| crate::firmware::board(name)).collect::<Result<Vec<_>>>()?
+        args.boards.iter().map(|name| board(name)).collect::<Result<Vec<_>>>()?
     };
     let mut rows = Vec::new();
     for board in boards {
-        match lack(board) {
+        match board.lack() {
             Some(lack) => eprintln!("   {} is left out: {lack}", board.name),
             None => measure(board, &mut rows)?,
         }
@@ -169,13 +170,13 @@ fn measure(board: &'static Board, rows: &mut Vec<Row>) -> Result<()> {
             rows.push(Row { board, what: what.into(), counts, by, unit });
         };
         row(what, Counts::of(board, parts.iter()), macs, "MAC");
-        if program == Program::Attention && board.has_floats() {
+        if program == Program::Attention && board.build.has_floats() {
             let products = parts.iter().filter(|part| is_product(&part.name));
             row("  its products", Counts::of(board, products), macs, "MAC");
             let softmax = parts.iter().filter(|part| is_softmax(&part.name));
             row("  its softmax", Counts::of(board, softmax), ATTENTION_ELEMENTS, "element");
             // Its way for Helium needs headers that the distribution does not have.
-            if board.is_fused() {
+            if board.build.is_fused() {
                 continue;
             }
             match cmsis::products(board) {

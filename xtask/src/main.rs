@@ -3,26 +3,36 @@
 //! Each word is a module with its arguments (`Args`) and a function that carries it out (`run`).
 //! A person and the continuous integration enter by the same words.
 
+mod abi;
 mod anarcii;
+mod archive;
 mod bench;
+mod boards;
+mod builds;
 mod c;
 mod check;
 mod cmsis;
 mod cores;
+mod coverage;
 mod cross;
 mod demo;
 mod disassembly;
+mod dist;
 mod doors;
 mod draw;
 mod firmware;
+mod fuzz;
 mod header;
 mod kernels;
+mod links;
 mod npm;
 mod onnx;
+mod packages;
 mod page;
 mod python;
 mod report;
 mod size;
+mod stack;
 mod test;
 mod tools;
 mod wasm;
@@ -52,6 +62,16 @@ enum Word {
     Page(page::Args),
     /// Build and run the firmware demo in QEMU
     Firmware(firmware::Args),
+    /// Make what is shipped: headers, archives and packages for C and C++
+    Dist(dist::Args),
+    /// Compare the C interface's functions, numbers and layouts with the committed list
+    Abi(abi::Args),
+    /// Make up calls of the C interface and see that none goes wrong
+    Fuzz(fuzz::Args),
+    /// Say which lines of core and ffi the tests run
+    Coverage(coverage::Args),
+    /// Bound the stack of every function of the C interface
+    Stack(stack::Args),
     /// Measure flash, RAM, scratch and stack
     Size(size::Args),
     /// Time the layer beside this machine's peak
@@ -68,6 +88,11 @@ fn main() -> ExitCode {
         Word::Npm(args) => npm::run(args),
         Word::Page(args) => page::run(args),
         Word::Firmware(args) => firmware::run(args),
+        Word::Dist(args) => dist::run(args),
+        Word::Abi(args) => abi::run(args),
+        Word::Fuzz(args) => fuzz::run(args),
+        Word::Coverage(args) => coverage::run(args),
+        Word::Stack(args) => stack::run(args),
         Word::Size(args) => size::run(args),
         Word::Bench(args) => bench::run(args),
     };

@@ -13,6 +13,8 @@ use crate::tools::Tool;
 pub(crate) struct Report {
     /// Whether what is skipped counts as failed.
     strict: bool,
+    /// Only steps with this in their name are taken.
+    only: Option<String>,
     passed: usize,
     failed: Vec<(String, String)>,
     skipped: Vec<(String, String)>,
@@ -20,12 +22,16 @@ pub(crate) struct Report {
 
 impl Report {
     /// Nothing yet.
-    pub(crate) fn new(strict: bool) -> Self {
-        Self { strict, passed: 0, failed: Vec::new(), skipped: Vec::new() }
+    pub(crate) fn new(strict: bool, only: Option<String>) -> Self {
+        Self { strict, only, passed: 0, failed: Vec::new(), skipped: Vec::new() }
     }
 
-    /// Carries one step out and records how it went. True when it passed.
+    /// Carries one step out and records how it went. True when it passed; a step that was not asked for
+    /// does not count.
     pub(crate) fn step(&mut self, name: &str, work: impl FnOnce() -> Result<()>) -> bool {
+        if self.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+            return false;
+        }
         eprintln!("\n── {name}");
         let start = Instant::now();
         let result = work();

@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// Count what had to be skipped as failed
     #[arg(long)]
     strict: bool,
+    /// Only the steps with this in their name
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
 }
 
 /// A set of tests with what it needs.
@@ -101,7 +104,7 @@ const SUITES: [Suite; 11] = [
         name: "firmware",
         about: "the firmware demo in QEMU",
         needs: &[&tools::RUST_CORTEX_M, &tools::QEMU, &tools::LLVM],
-        uses: &[&tools::GCC],
+        uses: &[&tools::GCC, &tools::ARM_GCC, &tools::RISCV_GCC],
         test: firmware::test,
     },
     Suite {
@@ -119,7 +122,7 @@ fn named(suite: &Suite) -> PossibleValue {
 }
 
 /// Carries the word out.
-pub(crate) fn run(Args { suites, strict }: Args) -> Result<()> {
+pub(crate) fn run(Args { suites, strict, only }: Args) -> Result<()> {
     let chosen = |suite: &&Suite| suites.is_empty() || suites.iter().any(|s| s == suite.name);
     let chosen: Vec<_> = SUITES.iter().filter(chosen).collect();
     let mut wanted: Vec<&Tool> = Vec::new();
@@ -130,7 +133,7 @@ pub(crate) fn run(Args { suites, strict }: Args) -> Result<()> {
     }
     tools::get(&wanted);
 
-    let mut report = Report::new(strict);
+    let mut report = Report::new(strict, only);
     for suite in chosen {
         eprintln!("\n━━ {}: {}", suite.name, suite.about);
         if report.has(suite.name, suite.needs) {

@@ -156,7 +156,6 @@ pub(crate) const QEMU: Tool = Tool {
 };
 
 /// GCC for Cortex-M.
-#[allow(dead_code, reason = "for firmware in C")]
 pub(crate) const ARM_GCC: Tool = Tool {
     name: "arm-none-eabi-gcc",
     purpose: "checks the header with the firmware engineers' compiler",
@@ -164,6 +163,16 @@ pub(crate) const ARM_GCC: Tool = Tool {
     target: None,
     debian: &["gcc-arm-none-eabi", "libnewlib-arm-none-eabi", "libstdc++-arm-none-eabi-newlib"],
     mac: "brew install --cask gcc-arm-embedded",
+};
+
+/// GCC for bare RISC-V.
+pub(crate) const RISCV_GCC: Tool = Tool {
+    name: "riscv64-unknown-elf-gcc",
+    purpose: "builds the firmware in C for RISC-V",
+    found: || on_path("riscv64-unknown-elf-gcc").is_some(),
+    target: None,
+    debian: &["gcc-riscv64-unknown-elf"],
+    mac: "brew install riscv64-elf-gcc",
 };
 
 impl Tool {

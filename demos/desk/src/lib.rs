@@ -183,17 +183,61 @@ pub fn flat_weights(demos: &Path, model: &str) -> Result<Vec<f32>> {
     Ok(flat)
 }
 
-/// Writes `nets/src/weights/*.bin` where they differ from the models, or with `check` only looks.
-/// Returns the files that differed.
+/// Images as firmware reads them: for each its label and its blocks, a byte each.
+#[must_use]
+pub fn image_bytes(images: &[Digit]) -> Vec<u8> {
+    let bytes = |image: &Digit| [&[image.label][..], &image.image].concat();
+    images.iter().flat_map(bytes).collect()
+}
+
+/// Utterances as firmware reads them: for each its speaker and the number of its frames as 32-bit words,
+/// then the frames that are real, all little-endian.
+#[must_use]
+pub fn utterance_bytes(utterances: &[Vowel]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for vowel in utterances {
+        let frames = vowel.frames.get(..vowel.len).unwrap_or(&vowel.frames);
+        bytes.extend(u32::from(vowel.label).to_le_bytes());
+        bytes.extend((frames.len() as u32).to_le_bytes());
+        bytes.extend(frames.as_flattened().iter().flat_map(|x| x.to_le_bytes()));
+    }
+    bytes
+}
+
+/// Items of each class that firmware has in flash.
+const IN_FLASH: usize = 2;
+
+/// The first items of the test split of each class.
+fn first_of_each<T: Clone>(items: &[T], class: impl Fn(&T) -> (u8, bool)) -> Vec<T> {
+    let mut found = [0; 256];
+    let chosen = items.iter().filter(|item| {
+        let (label, held_out) = class(item);
+        let found = &mut found[usize::from(label)];
+        *found += usize::from(held_out);
+        held_out && *found <= IN_FLASH
+    });
+    chosen.cloned().collect()
+}
+
+/// Writes what firmware has in flash, `nets/src/weights/*.bin` and `firmware/items/*.bin`, where it
+/// differs from models and data, or with `check` only looks. Returns the files that differed.
 ///
 /// # Errors
 /// If a file cannot be read or written.
 pub fn write_weights(demos: &Path, check: bool) -> Result<Vec<PathBuf>> {
-    let mut changed = Vec::new();
+    let mut files = Vec::new();
     for model in MODELS {
-        let bytes: Vec<u8> =
-            flat_weights(demos, model)?.into_iter().flat_map(f32::to_le_bytes).collect();
-        let path = demos.join(format!("nets/src/weights/{model}.bin"));
+        let bytes = flat_weights(demos, model)?.into_iter().flat_map(f32::to_le_bytes).collect();
+        files.push((format!("nets/src/weights/{model}.bin"), bytes));
+    }
+    let images = first_of_each(&digits(demos)?, |image| (image.label, image.held_out));
+    files.push(("firmware/items/images.bin".into(), image_bytes(&images)));
+    let utterances = first_of_each(&vowels(demos)?, |vowel| (vowel.label, vowel.held_out));
+    files.push(("firmware/items/utterances.bin".into(), utterance_bytes(&utterances)));
+
+    let mut changed = Vec::new();
+    for (name, bytes) in files {
+        let path = demos.join(name);
         if fs::read(&path).is_ok_and(|old| old == bytes) {
             continue;
         }

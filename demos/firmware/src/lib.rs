@@ -13,10 +13,12 @@ pub mod cases;
 pub mod console;
 pub mod cost;
 pub mod host;
+pub mod images;
 pub mod memory;
 #[cfg(target_os = "none")]
 mod panic;
 pub mod record;
+pub mod score;
 pub mod stack;
 pub mod utterances;
 

@@ -112,20 +112,25 @@ pub fn in_flash() -> impl Iterator<Item = Spoken<'static>> {
 /// as 32-bit words, then the frames, all little-endian.
 pub const NAME: &core::ffi::CStr = c"utterances.bin";
 
-/// Reads the next utterance into `room`; `None` at the end, or where one is too long.
-pub fn next<'a>(file: &mut File, room: &'a mut [Frame; LONGEST]) -> Option<Spoken<'a>> {
-    let mut header = [[0; 4]; 2];
-    if !file.read(header.as_flattened_mut()) {
-        return None;
-    }
-    let [speaker, length] = header.map(|word| u32::from_le_bytes(word) as usize);
-    let frames = room.get_mut(..length)?;
-    for frame in &mut *frames {
-        let mut bytes = [[0; 4]; FEATURES];
-        if !file.read(bytes.as_flattened_mut()) {
+/// Reads the next utterance that `room` holds into it; `None` at the end.
+pub fn next<'a>(file: &mut File, room: &'a mut [Frame]) -> Option<Spoken<'a>> {
+    loop {
+        let mut header = [[0; 4]; 2];
+        if !file.read(header.as_flattened_mut()) {
             return None;
         }
-        *frame = bytes.map(f32::from_le_bytes);
+        let [speaker, length] = header.map(|word| u32::from_le_bytes(word) as usize);
+        for i in 0..length {
+            let mut bytes = [[0; 4]; FEATURES];
+            if !file.read(bytes.as_flattened_mut()) {
+                return None;
+            }
+            if let Some(frame) = room.get_mut(i) {
+                *frame = bytes.map(f32::from_le_bytes);
+            }
+        }
+        if length <= room.len() {
+            return Some(Spoken { frames: room.get(..length)?, speaker });
+        }
     }
-    Some(Spoken { frames, speaker })
 }

@@ -42,6 +42,16 @@ fn vowels() {
 }
 
 #[test]
+fn digits() {
+    compare("digits", env!("CARGO_BIN_EXE_digits"));
+}
+
+#[test]
+fn stream() {
+    compare("stream", env!("CARGO_BIN_EXE_stream"));
+}
+
+#[test]
 fn utterances() {
     let demos = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let file = mha_desk::vowels(&demos).unwrap();

@@ -10,7 +10,10 @@
 //! Three buffers of `n · WIDTH` floats and one hidden row are all that the network needs beside the
 //! layer's own scratch.
 
-use mha::{Argument, Config, Dims, Error, Inputs, Isa, Mask, MultiHeadAttention, Outputs, Shape};
+use mha::{
+    Argument, Cache, Config, Dims, Error, Inputs, Isa, Mask, MultiHeadAttention, Outputs, Plain,
+    Shape,
+};
 
 use crate::arithmetic::{add, affine, relu, rms_norm};
 
@@ -281,5 +284,51 @@ impl<
         }
         affine(&pooled, self.classifier, self.classifier_bias, logits);
         Ok(())
+    }
+
+    /// The next token of an endless sequence: it attends to what the cache still holds, itself among it,
+    /// and what comes out of the network before pooling is written to `out`. The work does not depend on
+    /// how many tokens there were, once the cache is full.
+    pub(crate) fn step(
+        &self,
+        isa: Isa,
+        cache: &mut Cache<'_>,
+        token: &[f32; TOKEN],
+        position: usize,
+        out: &mut [f32; WIDTH],
+        scratch: &mut [f32],
+    ) -> Result<(), Error> {
+        let (mut x, mut normed, mut y) = ([0.0; WIDTH], [0.0; WIDTH], [0.0; WIDTH]);
+        affine(token, self.embed, self.embed_bias, &mut x);
+        add(&mut x, self.position.get(position).unwrap_or(&[0.0; WIDTH]));
+        rms_norm(&x, self.norm1, &mut normed);
+
+        let layer = MultiHeadAttention::with_isa(Self::CONFIG, self.layer, isa)?;
+        layer.append(cache, &normed, &normed, Plain)?;
+        let inputs = Inputs::query(&normed).causal();
+        layer.attend(&*cache, 1, inputs, Outputs::new(&mut y), scratch)?;
+
+        let mut hidden = [0.0; HIDDEN];
+        add(&mut x, &y);
+        rms_norm(&x, self.norm2, &mut normed);
+        affine(&normed, self.feed1, self.feed1_bias, &mut hidden);
+        relu(&mut hidden);
+        affine(&hidden, self.feed2, self.feed2_bias, &mut y);
+        add(&mut x, &y);
+        rms_norm(&x, self.norm, out);
+        Ok(())
+    }
+
+    /// Logits of the mean of some of [`Network::step`]'s rows.
+    pub(crate) fn classify_rows(&self, rows: &[[f32; WIDTH]], logits: &mut [f32; CLASSES]) {
+        let mut pooled = [0.0; WIDTH];
+        for row in rows {
+            add(&mut pooled, row);
+        }
+        let count = rows.len() as f32;
+        for pooled in &mut pooled {
+            *pooled /= count;
+        }
+        affine(&pooled, self.classifier, self.classifier_bias, logits);
     }
 }

@@ -1,6 +1,6 @@
 //! Which of nine speakers says this /ae/? One token for each frame of twelve cepstrum coefficients.
 
-use mha::{Argument, Error, Isa};
+use mha::{Argument, Cache, CacheConfig, Config, Error, Isa};
 
 use crate::network::{Call, Extent, Network};
 use crate::weights;
@@ -85,13 +85,86 @@ impl Vowels<'static> {
     }
 }
 
+/// Frames that a [`Listener`] remembers.
+pub const RECENT: usize = 16;
+
+/// Hears frames one by one, for ever, in constant memory: a ring of keys and values, and a ring of what
+/// came out for each of the last frames.
+#[derive(Debug)]
+pub struct Listener<'a> {
+    cache: Cache<'a>,
+    heard: usize,
+    rows: [[f32; 32]; RECENT],
+}
+
+impl<'a> Listener<'a> {
+    const RING: CacheConfig = CacheConfig::ring(RECENT);
+    const CONFIG: Config = Net::CONFIG;
+    /// Floats of the keys.
+    pub const KEYS_LEN: usize = Self::RING.keys_len(&Self::CONFIG.attention);
+    /// Floats of the values.
+    pub const VALUES_LEN: usize = Self::RING.values_len(&Self::CONFIG.attention);
+    /// Floats of scratch.
+    pub const SCRATCH_LEN: usize = Self::CONFIG.cached_scratch_len(1);
+
+    /// One that has heard nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Length`] for other lengths than [`Listener::KEYS_LEN`] and [`Listener::VALUES_LEN`].
+    pub fn new(keys: &'a mut [f32], values: &'a mut [f32]) -> Result<Self, Error> {
+        let cache = Cache::new(Self::RING, &Self::CONFIG.attention, keys, values)?;
+        Ok(Self { cache, heard: 0, rows: [[0.0; 32]; RECENT] })
+    }
+
+    /// Forgets what it has heard: somebody else begins to speak.
+    pub fn forget(&mut self) {
+        self.cache.reset();
+        self.heard = 0;
+    }
+
+    /// Frames that it remembers.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.heard.min(RECENT)
+    }
+}
+
 impl<'w> Vowels<'w> {
+    /// One more frame: who is speaking, as far as the last [`RECENT`] frames tell.
+    ///
+    /// # Errors
+    /// [`Error::Length`] for scratch that is too short; nothing is heard then.
+    pub fn hear(
+        &self,
+        listener: &mut Listener<'_>,
+        frame: &Frame,
+        logits: &mut [f32; CLASSES],
+        scratch: &mut [f32],
+    ) -> Result<(), Error> {
+        let Listener { cache, heard, rows } = listener;
+        let position = (*heard).min(LONGEST - 1);
+        let mut row = [0.0; 32];
+        self.network.step(self.isa, cache, &self.normal(frame), position, &mut row, scratch)?;
+        if let Some(place) = rows.get_mut(*heard % RECENT) {
+            *place = row;
+        }
+        *heard += 1;
+        let rows = rows.get(..(*heard).min(RECENT)).unwrap_or(&[]);
+        self.network.classify_rows(rows, logits);
+        Ok(())
+    }
+
     /// How many parameters there are, with the mean and deviation of every feature.
     pub const PARAMETERS: usize = Net::PARAMETERS + 2 * FEATURES;
     /// Floats of scratch for full speed on the longest utterance.
     pub const SCRATCH_LEN: usize = Net::scratch_len(LONGEST);
     /// The least floats of scratch for the longest utterance; the logits have the same bits.
     pub const MIN_SCRATCH_LEN: usize = Net::min_scratch_len(LONGEST);
+    /// The least floats of scratch for utterances of so many frames at most.
+    #[must_use]
+    pub const fn min_scratch_len(frames: usize) -> usize {
+        Net::min_scratch_len(frames)
+    }
     /// The most floats that the scores can be.
     pub const MAX_SCORES_LEN: usize = HEADS * LONGEST * LONGEST;
 

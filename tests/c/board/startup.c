@@ -23,7 +23,7 @@ __attribute__((section(".vectors"), used)) static const struct {
 
 void reset(void)
 {
-#ifdef __ARM_FP
+#if defined(__ARM_FP) || defined(BOARD_HAS_FPU)
     *(volatile uint32_t *)0xE000ED88u |= 0xFu << 20; /* CPACR: coprocessors 10 and 11 */
     __asm volatile("dsb\n isb");
 #endif

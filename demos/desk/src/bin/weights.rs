@@ -1,4 +1,4 @@
-//! Writes the models' weights for firmware: `weights DEMOS [--check]`, `DEMOS` being the folder
+//! Writes what firmware has in flash, the models' weights and some test items: `weights DEMOS [--check]`, `DEMOS` being the folder
 //! `demos`. With `--check` nothing is written, and the exit status says whether all are current.
 
 use std::path::Path;

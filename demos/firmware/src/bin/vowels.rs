@@ -16,14 +16,22 @@ use mha_firmware::console::Digest;
 use mha_firmware::host::File;
 use mha_firmware::memory::Memory;
 use mha_firmware::record::Record;
+use mha_firmware::score::Score;
 use mha_firmware::stack;
 use mha_firmware::utterances::{self, Spoken};
-use mha_nets::vowels::{CLASSES, FEATURES, LONGEST, Utterance, Vowels};
+use mha_nets::vowels::{CLASSES, FEATURES, Frame, LONGEST, Utterance, Vowels};
 
 mha_firmware::program!(run);
 
 static VOWELS: Vowels<'static> = Vowels::committed(Isa::PORTABLE);
-static SCRATCH: Memory<[f32; Vowels::SCRATCH_LEN]> = Memory::new([0.0; Vowels::SCRATCH_LEN]);
+
+/// The longest utterance that memory holds, and scratch for it: all at full speed, or on a small board
+/// the shorter ones with the least scratch.
+const FRAMES: usize = if cfg!(feature = "small") { 20 } else { LONGEST };
+const SCRATCH_LEN: usize =
+    if cfg!(feature = "small") { Vowels::min_scratch_len(FRAMES) } else { Vowels::SCRATCH_LEN };
+static SCRATCH: Memory<[f32; SCRATCH_LEN]> = Memory::new([0.0; SCRATCH_LEN]);
+static ROOM: Memory<[Frame; FRAMES]> = Memory::new([[0.0; FEATURES]; FRAMES]);
 
 /// The layer inside of the network, counted by itself.
 #[cfg(not(feature = "without-calls"))]
@@ -67,15 +75,16 @@ fn run() -> i32 {
     let scratch = unsafe { SCRATCH.take() };
     let mut record = Record::new();
     let mut score = Score::default();
-    for spoken in utterances::in_flash() {
-        score.add(spoken, classify("flash", spoken, scratch, &mut record));
+    for spoken in utterances::in_flash().filter(|spoken| spoken.frames.len() <= FRAMES) {
+        score.add(spoken.speaker, classify("flash", spoken, scratch, &mut record));
     }
     score.print("flash", &mut record);
     if let Some(mut file) = File::open(utterances::NAME) {
-        let mut room = [[0.0; FEATURES]; LONGEST];
+        // SAFETY: as above.
+        let room = unsafe { ROOM.take() };
         let mut score = Score::default();
-        while let Some(spoken) = utterances::next(&mut file, &mut room) {
-            score.add(spoken, classify("file", spoken, scratch, &mut record));
+        while let Some(spoken) = utterances::next(&mut file, room) {
+            score.add(spoken.speaker, classify("file", spoken, scratch, &mut record));
         }
         score.print("file", &mut record);
     }
@@ -102,24 +111,6 @@ fn classify(
     let line = record.console().text("answer ").text(source).number(spoken.frames.len());
     line.number(answer).number(spoken.speaker).hex(Digest::new().floats(&logits).word()).end();
     record.words(&logits);
-    record.cost(source, macs, Vowels::SCRATCH_LEN, stack);
+    record.cost(source, macs, SCRATCH_LEN, stack);
     Some(answer)
-}
-
-/// How many answers were right.
-#[derive(Default)]
-struct Score {
-    right: usize,
-    all: usize,
-}
-
-impl Score {
-    fn add(&mut self, spoken: Spoken<'_>, answer: Option<usize>) {
-        self.right += usize::from(answer == Some(spoken.speaker));
-        self.all += 1;
-    }
-
-    fn print(&self, source: &str, record: &mut Record) {
-        record.console().text("right ").text(source).number(self.right).number(self.all).end();
-    }
 }
