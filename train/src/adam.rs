@@ -76,8 +76,8 @@ impl Adam {
         Error::unless("squares", needed, squares.len())?;
         let Self { rate, beta1, beta2, epsilon, decay } = *self;
         // The same for all parameters.
-        let from_mean = rate / (1.0 - power(beta1, t));
-        let from_square = 1.0 / (1.0 - power(beta2, t));
+        let from_mean = rate / corrected(beta1, t);
+        let from_square = 1.0 / corrected(beta2, t);
         let fade = rate * decay;
         let state = means.iter_mut().zip(squares);
         for ((parameter, &gradient), (mean, square)) in
@@ -92,15 +92,16 @@ impl Adam {
     }
 }
 
-/// `base` to the power of `exponent`, by squaring.
-fn power(base: f32, mut exponent: u32) -> f32 {
-    let (mut result, mut square) = (1.0, base);
-    while exponent > 0 {
-        if exponent & 1 == 1 {
-            result *= square;
+/// `1 − betaᵗ`, by squaring `beta`. What is kept of each power is how far it is from 1, or else the first
+/// steps would lose half of their digits to the subtraction.
+fn corrected(beta: f32, mut t: u32) -> f32 {
+    let (mut result, mut square) = (0.0, 1.0 - beta);
+    while t > 0 {
+        if t & 1 == 1 {
+            result += square - result * square;
         }
-        square *= square;
-        exponent >>= 1;
+        square *= 2.0 - square;
+        t >>= 1;
     }
     result
 }

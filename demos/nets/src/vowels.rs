@@ -1,7 +1,8 @@
 //! Which of nine speakers says this /ae/? One token for each frame of twelve cepstrum coefficients.
 
-use mha::{Argument, Error, Isa};
+use mha::{Argument, BackwardError, Error, Isa};
 
+use crate::learning::Gradients;
 use crate::network::{Call, Extent, Network};
 use crate::weights;
 
@@ -20,7 +21,11 @@ pub const CLASSES: usize = 9;
 /// Heads of the layer.
 pub const HEADS: usize = 4;
 
-type Net<'w> = Network<'w, FEATURES, LONGEST, 32, HEADS, 64, CLASSES>;
+/// The network under its own sizes, for frames that are normalised.
+pub type Net<'w> = Network<'w, FEATURES, LONGEST, 32, HEADS, 64, CLASSES>;
+
+/// Where the gradients of the network for vowels go.
+pub type VowelGradients<'g> = Gradients<'g, 32, 64, CLASSES>;
 
 /// The network for vowels.
 #[derive(Clone, Copy, Debug)]
@@ -155,6 +160,28 @@ impl<'w> Vowels<'w> {
         let extent = Extent { tokens, valid: utterance.queries() };
         let token = |i: usize| self.normal(frames.get(i).unwrap_or(&[0.0; FEATURES]));
         self.network.forward(extent, token, logits, scores, scratch, attend)
+    }
+
+    /// As [`Network::learn`], on an utterance's frames as recorded, all of them real.
+    ///
+    /// # Errors
+    /// Those of [`Network::learn`].
+    pub fn learn(
+        &self,
+        frames: &[Frame],
+        loss: impl FnOnce(&[f32; CLASSES], &mut [f32; CLASSES]) -> f32,
+        gradients: &mut VowelGradients<'_>,
+        scratch: &mut [f32],
+    ) -> Result<f32, BackwardError> {
+        let mut tokens = [[0.0; FEATURES]; LONGEST];
+        let Some(tokens) = tokens.get_mut(..frames.len()) else {
+            let (argument, end) = (Argument::Shape, frames.len());
+            return Err(Error::Range { argument, len: LONGEST, end }.into());
+        };
+        for (token, frame) in tokens.iter_mut().zip(frames) {
+            *token = self.normal(frame);
+        }
+        self.network.learn(self.isa, tokens, None, loss, gradients, scratch)
     }
 
     /// `(frame − mean) / deviation`.
