@@ -23,6 +23,7 @@ mod report;
 mod size;
 mod test;
 mod tools;
+mod train;
 mod wasm;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +37,8 @@ use clap::Parser;
 enum Word {
     /// Run the models of the demos on their test data and draw what the heads look at
     Demo(demo::Args),
+    /// Train a model of the demos from scratch with this repository's code
+    Train(train::Args),
     /// Run every test, or those of some suites
     Test(test::Args),
     /// Compare case files (a layer, its inputs, somebody else's outputs) through every door
@@ -55,6 +58,7 @@ enum Word {
 fn main() -> ExitCode {
     let result = match Word::parse() {
         Word::Demo(args) => demo::run(args),
+        Word::Train(args) => train::run(args),
         Word::Test(args) => test::run(args),
         Word::Check(args) => check::run(args),
         Word::Header(args) => header::run(args),
