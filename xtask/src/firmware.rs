@@ -123,11 +123,14 @@ pub(crate) enum Program {
     Attention,
     /// What else of the library firmware may call
     Rest,
+    /// The trained model learns another microphone
+    Adapt,
 }
 
 impl Program {
     /// Every program.
-    pub(crate) const ALL: [Self; 4] = [Self::Vowels, Self::Layer, Self::Attention, Self::Rest];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Vowels, Self::Layer, Self::Attention, Self::Rest, Self::Adapt];
 
     /// The program's name.
     pub(crate) const fn name(self) -> &'static str {
@@ -136,6 +139,7 @@ impl Program {
             Self::Layer => "layer",
             Self::Attention => "attention",
             Self::Rest => "rest",
+            Self::Adapt => "adapt",
         }
     }
 
@@ -146,6 +150,7 @@ impl Program {
             Self::Layer => "measured_layer",
             Self::Attention => "measured_attention",
             Self::Rest => "measured_scores",
+            Self::Adapt => "measured_step",
         }
     }
 
@@ -272,7 +277,11 @@ fn gives_the_bits(report: &mut Report, board: &'static Board, program: Program) 
         if !board.is_fused() {
             as_written(program, &desk)?;
         }
-        if program == Program::Vowels { right_answers(&run) } else { Ok(()) }
+        match program {
+            Program::Vowels => right_answers(&run),
+            Program::Adapt => learns(&run),
+            _ => Ok(()),
+        }
     });
 }
 
@@ -614,7 +623,7 @@ fn qemu(board: &Board, image: &Path) -> Command {
 
 /// Puts the test split where the model's program looks for it, in the form that it reads.
 fn give_utterances(program: Program, folder: &Path) -> Result<()> {
-    if program != Program::Vowels {
+    if !matches!(program, Program::Vowels | Program::Adapt) {
         return Ok(());
     }
     let mut bytes = Vec::new();
@@ -699,6 +708,23 @@ fn right_answers(run: &Run) -> Result<()> {
     Ok(())
 }
 
+/// Whether the model hears better through the other microphone after it has learned it: on the part of the
+/// test split that it is asked, and by half of its mistakes at least.
+fn learns(run: &Run) -> Result<()> {
+    let wrong = |when: &str| -> Result<u32> {
+        let line =
+            run.console.lines().find_map(|line| line.strip_prefix(when)?.strip_prefix(" file "));
+        let line = line.with_context(|| format!("the program says nothing of {when}"))?;
+        let (right, all) = line.split_once(' ').context("a strange line")?;
+        let (right, all): (u32, u32) = (right.parse()?, all.parse()?);
+        ensure!(all == 93, "it was asked {all} utterances");
+        all.checked_sub(right).context("more are right than there are")
+    };
+    let (before, after) = (wrong("before")?, wrong("after")?);
+    ensure!(before > 0 && 2 * after <= before, "{before} mistakes before, {after} after");
+    Ok(())
+}
+
 /// The control of the panic gate: with one panic in reach the linker must name it.
 fn planted_panic_does_not_link(board: &Board) -> Result<()> {
     let cross = board.cross();
@@ -739,10 +765,10 @@ fn must_not_be_linked(symbol: &str) -> bool {
 fn print_report(board: &Board, program: Program, run: &Run) -> Result<()> {
     println!("{}: {} in QEMU, {}\n", board.name, board.core, board.target);
     let costs = run.costs(program)?;
-    if program == Program::Vowels {
-        print_answers(run, &costs)
-    } else {
-        print_cases(run, &costs)
+    match program {
+        Program::Vowels => print_answers(run, &costs),
+        Program::Adapt => print_lessons(run, &costs),
+        _ => print_cases(run, &costs),
     }
     Ok(())
 }
@@ -781,6 +807,22 @@ fn print_answers(run: &Run, costs: &[Cost]) {
     }
     if let Some(stack) = costs.iter().map(|cost| cost.stack).max() {
         println!("deepest stack of an answer: {stack} bytes");
+    }
+}
+
+/// What was learned, and what a step of it costs.
+fn print_lessons(run: &Run, costs: &[Cost]) {
+    for line in run.lines().lines() {
+        println!("{line}");
+    }
+    let mut instructions: Vec<u64> = costs.iter().filter_map(|cost| cost.instructions).collect();
+    instructions.sort_unstable();
+    if let [least, .., most] = instructions[..] {
+        let median = instructions[instructions.len() / 2];
+        println!("instructions for a step, one utterance: {least} to {most}, median {median}");
+    }
+    if let Some(stack) = costs.iter().map(|cost| cost.stack).max() {
+        println!("deepest stack of a step: {stack} bytes");
     }
 }
 

@@ -13,6 +13,7 @@ pub mod cases;
 pub mod console;
 pub mod cost;
 pub mod host;
+pub mod lessons;
 pub mod memory;
 #[cfg(target_os = "none")]
 mod panic;

@@ -122,6 +122,42 @@ impl<'w> Vowels<'w> {
         self.network.layer()
     }
 
+    /// What every feature is divided by: its deviation over the training split.
+    #[must_use]
+    pub const fn deviation(&self) -> &'w Frame {
+        self.deviation
+    }
+
+    /// The output projection and its bias, the classifier and its bias.
+    #[must_use]
+    pub fn head(&self) -> [&'w [f32]; 4] {
+        let network = &self.network;
+        [
+            network.layer.wo,
+            network.layer.bo.unwrap_or_default(),
+            network.classifier.as_flattened(),
+            network.classifier_bias,
+        ]
+    }
+
+    /// The same network with other weights in the place of [`Vowels::head`]'s: those that learn can lie in
+    /// RAM while all others stay in flash.
+    #[must_use]
+    pub const fn with_head<'a>(
+        &self,
+        wo: &'a [f32],
+        bo: &'a [f32; 32],
+        classifier: &'a [[f32; CLASSES]; 32],
+        classifier_bias: &'a [f32; CLASSES],
+    ) -> Vowels<'a>
+    where
+        'w: 'a,
+    {
+        let layer = mha::Weights { wo, bo: Some(bo), ..self.network.layer };
+        let network = Network { layer, classifier, classifier_bias, ..self.network };
+        Vowels { mean: self.mean, deviation: self.deviation, network, isa: self.isa }
+    }
+
     /// Logits of an utterance and, if asked for, the scores of every head,
     /// `[HEADS, queries, frames]`.
     ///

@@ -109,13 +109,13 @@ fn line(ink: &mut [u32; SIDE], a: Point, b: Point, pen: f32) {
     // Saturating: a negative number is 0.
     let first = |axis: usize| (a[axis].min(b[axis]) - pen) as usize;
     let end = |axis: usize| ((a[axis].max(b[axis]) + pen) as usize + 1).min(SIDE);
-    for y in first(1)..end(1) {
+    for (y, row) in ink.iter_mut().enumerate().take(end(1)).skip(first(1)) {
         for x in first(0)..end(0) {
             let (px, py) = (x as f32 + 0.5 - a[0], y as f32 + 0.5 - a[1]);
             let along = ((px * d[0] + py * d[1]) / length).clamp(0.0, 1.0);
             let (px, py) = (px - along * d[0], py - along * d[1]);
             if px * px + py * py < pen * pen {
-                ink[y] |= 1 << x;
+                *row |= 1 << x;
             }
         }
     }
