@@ -154,6 +154,31 @@ impl Picture {
     }
 }
 
+/// A curve through values, filled below, and the lowest and highest of what it shows: means over as many
+/// values as a column stands for.
+pub(crate) fn curve(values: &[f32], width: usize, lines: usize) -> (Picture, [f32; 2]) {
+    let (width, rows) = (width.clamp(1, values.len().max(1)), 2 * lines.max(1));
+    let column = |i: usize| {
+        let own = &values[i * values.len() / width..(i + 1) * values.len() / width];
+        own.iter().sum::<f32>() / own.len().max(1) as f32
+    };
+    let columns: Vec<f32> = (0..width).map(column).collect();
+    let (low, high) = columns
+        .iter()
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)));
+    let span = if high > low { high - low } else { 1.0 };
+    let mut points = Vec::new();
+    for row in 0..rows {
+        // The lowest row is always filled.
+        let level = (rows - 1 - row) as f32 / rows as f32;
+        points.extend(columns.iter().map(|&x| {
+            let height = (x - low) / span;
+            if height >= level { 0.35 + 0.5 * height } else { 0.0 }
+        }));
+    }
+    (Picture::new(width, points, Palette::Heat), [low, high])
+}
+
 /// Lines of characters of one width, escapes not counted.
 pub(crate) struct Block {
     width: usize,
@@ -211,7 +236,7 @@ pub(crate) fn bar(value: f32, width: usize, style: Style) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, Palette, Picture, Style, bar};
+    use super::{Block, Palette, Picture, Style, bar, curve};
 
     /// Drops the escapes: what is left is what takes room.
     fn visible(line: &str) -> String {
@@ -254,6 +279,17 @@ mod tests {
         let left = ramp().draw(Style::Characters).titled("long title", Style::Characters);
         let right = Block::text(&["one".into()]);
         assert_eq!(Block::beside(&[left, right], 1), " lo one\n =@\n =\n");
+    }
+
+    #[test]
+    fn a_curve_falls_from_left_to_right() {
+        let falling: Vec<f32> = (0..100).map(|i| 100.0 - i as f32).collect();
+        let (picture, [low, high]) = curve(&falling, 10, 5);
+        assert_eq!((low, high), (5.5, 95.5));
+        let lines = picture.draw(Style::Characters).lines;
+        let filled: Vec<_> = lines.iter().map(|line| line.trim_end().len()).collect();
+        assert!(filled.is_sorted() && filled[0] < 4 && filled[4] == 10, "{lines:?}");
+        assert_eq!(curve(&[], 3, 1).0.draw(Style::Characters).lines.len(), 1);
     }
 
     #[test]

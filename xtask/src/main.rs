@@ -35,6 +35,7 @@ mod size;
 mod stack;
 mod test;
 mod tools;
+mod train;
 mod wasm;
 
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ use clap::Parser;
 enum Word {
     /// Run the models of the demos on their test data and draw what the heads look at
     Demo(demo::Args),
+    /// Train a model of the demos from scratch with this repository's code
+    Train(train::Args),
     /// Run every test, or those of some suites
     Test(test::Args),
     /// Compare case files (a layer, its inputs, somebody else's outputs) through every door
@@ -81,6 +84,7 @@ enum Word {
 fn main() -> ExitCode {
     let result = match Word::parse() {
         Word::Demo(args) => demo::run(args),
+        Word::Train(args) => train::run(args),
         Word::Test(args) => test::run(args),
         Word::Check(args) => check::run(args),
         Word::Header(args) => header::run(args),

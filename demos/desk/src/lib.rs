@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 /// The models there are.
@@ -247,4 +248,24 @@ pub fn write_weights(demos: &Path, check: bool) -> Result<Vec<PathBuf>> {
         changed.push(path);
     }
     Ok(changed)
+}
+
+/// A tensor to be written: its name, its shape, its elements.
+pub type Tensor<'a> = (&'a str, Vec<usize>, &'a [f32]);
+
+/// Writes a model: f32 tensors, and what it says of itself as the metadata entry `network`.
+///
+/// # Errors
+/// If a tensor's shape is not that of its elements, or the file cannot be written.
+pub fn write_model(path: &Path, about: &str, tensors: &[Tensor<'_>]) -> Result<()> {
+    let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let data: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(tensor.2)).collect();
+    let views = tensors.iter().zip(&data).map(|((name, shape, _), data)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), data);
+        Ok((*name, view.with_context(|| (*name).to_string())?))
+    });
+    let views = views.collect::<Result<Vec<_>>>()?;
+    let metadata = [("network".to_string(), about.to_string())].into_iter().collect();
+    let file = safetensors::serialize(views, Some(metadata))?;
+    fs::write(path, file).with_context(|| format!("writing {}", path.display()))
 }

@@ -14,6 +14,7 @@ pub mod console;
 pub mod cost;
 pub mod host;
 pub mod images;
+pub mod lessons;
 pub mod memory;
 #[cfg(target_os = "none")]
 mod panic;

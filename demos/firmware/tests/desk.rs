@@ -37,6 +37,11 @@ fn rest() {
 }
 
 #[test]
+fn adapt() {
+    compare("adapt", env!("CARGO_BIN_EXE_adapt"));
+}
+
+#[test]
 fn vowels() {
     compare("vowels", env!("CARGO_BIN_EXE_vowels"));
 }

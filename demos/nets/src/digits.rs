@@ -21,7 +21,8 @@ pub const HEADS: usize = 4;
 /// Patches along a side of an image.
 pub const SIDE: usize = 4;
 
-type Net<'w> = Network<'w, 4, TOKENS, 24, HEADS, 48, CLASSES>;
+/// The network under its own sizes.
+pub type Net<'w> = Network<'w, 4, TOKENS, 24, HEADS, 48, CLASSES>;
 
 /// The network for digits.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +101,12 @@ impl<'w> Digits<'w> {
         let extent = Extent { tokens: TOKENS, valid: TOKENS };
         self.network.forward(extent, |i| patch(image, i), logits, scores, scratch, attend)
     }
+}
+
+/// An image's tokens.
+#[must_use]
+pub fn tokens(image: &Image) -> [[f32; 4]; TOKENS] {
+    core::array::from_fn(|i| patch(image, i))
 }
 
 /// The features of one patch.

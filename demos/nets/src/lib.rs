@@ -27,6 +27,7 @@
 //! | module | |
 //! |---|---|
 //! | [`network`] | the network, generic over its sizes |
+//! | [`learning`] | the way back through it: gradients of its parameters |
 //! | [`digits`] | which of ten digits is this 8×8 image |
 //! | [`vowels`] | which of nine speakers says this /ae/ |
 //! | [`drawing`] | from a drawn bitmap to an 8×8 image |
@@ -39,6 +40,7 @@
 mod arithmetic;
 pub mod digits;
 pub mod drawing;
+pub mod learning;
 pub mod network;
 pub mod vowels;
 mod weights;

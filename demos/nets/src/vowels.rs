@@ -1,7 +1,8 @@
 //! Which of nine speakers says this /ae/? One token for each frame of twelve cepstrum coefficients.
 
-use mha::{Argument, Cache, CacheConfig, Config, Error, Isa};
+use mha::{Argument, BackwardError, Cache, CacheConfig, Config, Error, Isa};
 
+use crate::learning::Gradients;
 use crate::network::{Call, Extent, Network};
 use crate::weights;
 
@@ -20,7 +21,11 @@ pub const CLASSES: usize = 9;
 /// Heads of the layer.
 pub const HEADS: usize = 4;
 
-type Net<'w> = Network<'w, FEATURES, LONGEST, 32, HEADS, 64, CLASSES>;
+/// The network under its own sizes, for frames that are normalised.
+pub type Net<'w> = Network<'w, FEATURES, LONGEST, 32, HEADS, 64, CLASSES>;
+
+/// Where the gradients of the network for vowels go.
+pub type VowelGradients<'g> = Gradients<'g, 32, 64, CLASSES>;
 
 /// The network for vowels.
 #[derive(Clone, Copy, Debug)]
@@ -190,6 +195,42 @@ impl<'w> Vowels<'w> {
         self.network.layer()
     }
 
+    /// What every feature is divided by: its deviation over the training split.
+    #[must_use]
+    pub const fn deviation(&self) -> &'w Frame {
+        self.deviation
+    }
+
+    /// The output projection and its bias, the classifier and its bias.
+    #[must_use]
+    pub fn head(&self) -> [&'w [f32]; 4] {
+        let network = &self.network;
+        [
+            network.layer.wo,
+            network.layer.bo.unwrap_or_default(),
+            network.classifier.as_flattened(),
+            network.classifier_bias,
+        ]
+    }
+
+    /// The same network with other weights in the place of [`Vowels::head`]'s: those that learn can lie in
+    /// RAM while all others stay in flash.
+    #[must_use]
+    pub const fn with_head<'a>(
+        &self,
+        wo: &'a [f32],
+        bo: &'a [f32; 32],
+        classifier: &'a [[f32; CLASSES]; 32],
+        classifier_bias: &'a [f32; CLASSES],
+    ) -> Vowels<'a>
+    where
+        'w: 'a,
+    {
+        let layer = mha::Weights { wo, bo: Some(bo), ..self.network.layer };
+        let network = Network { layer, classifier, classifier_bias, ..self.network };
+        Vowels { mean: self.mean, deviation: self.deviation, network, isa: self.isa }
+    }
+
     /// Logits of an utterance and, if asked for, the scores of every head,
     /// `[HEADS, queries, frames]`.
     ///
@@ -228,6 +269,28 @@ impl<'w> Vowels<'w> {
         let extent = Extent { tokens, valid: utterance.queries() };
         let token = |i: usize| self.normal(frames.get(i).unwrap_or(&[0.0; FEATURES]));
         self.network.forward(extent, token, logits, scores, scratch, attend)
+    }
+
+    /// As [`Network::learn`], on an utterance's frames as recorded, all of them real.
+    ///
+    /// # Errors
+    /// Those of [`Network::learn`].
+    pub fn learn(
+        &self,
+        frames: &[Frame],
+        loss: impl FnOnce(&[f32; CLASSES], &mut [f32; CLASSES]) -> f32,
+        gradients: &mut VowelGradients<'_>,
+        scratch: &mut [f32],
+    ) -> Result<f32, BackwardError> {
+        let mut tokens = [[0.0; FEATURES]; LONGEST];
+        let Some(tokens) = tokens.get_mut(..frames.len()) else {
+            let (argument, end) = (Argument::Shape, frames.len());
+            return Err(Error::Range { argument, len: LONGEST, end }.into());
+        };
+        for (token, frame) in tokens.iter_mut().zip(frames) {
+            *token = self.normal(frame);
+        }
+        self.network.learn(self.isa, tokens, None, loss, gradients, scratch)
     }
 
     /// `(frame − mean) / deviation`.

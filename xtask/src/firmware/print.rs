@@ -28,6 +28,8 @@ pub(super) fn report(
     let costs = run.costs(program)?;
     if program.is_in_c() {
         answers(program, run, &costs);
+    } else if program == Program::Adapt {
+        lessons(run, &costs);
     } else {
         cases(run, &costs);
     }
@@ -38,6 +40,22 @@ pub(super) fn report(
     let sections = size::sections(image)?;
     println!("flash {} bytes, static RAM {} bytes", sections.flash(), sections.ram());
     Ok(())
+}
+
+/// What was learned, and what a step of it costs.
+fn lessons(run: &Run, costs: &[Cost]) {
+    for line in run.lines().lines() {
+        println!("{line}");
+    }
+    let mut instructions: Vec<u64> = costs.iter().filter_map(|cost| cost.instructions).collect();
+    instructions.sort_unstable();
+    if let [least, .., most] = instructions[..] {
+        let median = instructions[instructions.len() / 2];
+        println!("instructions for a step, one utterance: {least} to {most}, median {median}");
+    }
+    if let Some(stack) = costs.iter().map(|cost| cost.stack).max() {
+        println!("deepest stack of a step: {stack} bytes");
+    }
 }
 
 /// A line for each item in flash, and what those of the file come to.
