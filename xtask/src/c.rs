@@ -127,12 +127,13 @@ const BATCH: &str = "padded, packed and alone agree: yes\n";
 
 const THREADS: &str = "rows 44, 23, 18, 15: the bits of one thread: yes\n";
 
-const PROGRAMS: [Program; 13] = [
+const PROGRAMS: [Program; 14] = [
     Program { name: "example", language: Language::C, says: EXAMPLE },
     Program { name: "sizes", language: Language::C, says: None },
     Program { name: "calls", language: Language::C, says: None },
     Program { name: "errors", language: Language::C, says: None },
     Program { name: "family", language: Language::C, says: None },
+    Program { name: "backward", language: Language::C, says: None },
     Program { name: "stream", language: Language::C, says: Some(STREAM) },
     Program { name: "decode", language: Language::C, says: Some(DECODE) },
     Program { name: "batch", language: Language::C, says: Some(BATCH) },

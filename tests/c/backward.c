@@ -1,0 +1,221 @@
+/* The way back through the C interface: parts add up to the whole, gradients can be left out and added
+   to, and every status that only a way back can return is provoked, after which nothing has been
+   written. (That the gradients are right is for the case files to say.) */
+#include <math.h>
+
+#include "mha.h"
+#include "test.h"
+
+enum {
+    BATCH = 2, Q = 3, KV = 5, HEADS = 2, Q_IN = 3, K_IN = 4, V_IN = 5, QK = 6, V = 8, OUT = 7,
+    FLAT = Q_IN * QK + K_IN * QK + V_IN * V + V * OUT + QK + QK + V + OUT,
+    SCORES = BATCH * HEADS * Q * KV
+};
+
+static const mha_config config = { .dims = { Q_IN, K_IN, V_IN, QK, V, OUT }, .heads = HEADS };
+static const mha_shape shape = { BATCH, Q, KV };
+static float flat[FLAT], scratch[4096];
+static float q[BATCH * Q * Q_IN], k[BATCH * KV * K_IN], v[BATCH * KV * V_IN], bias[Q * KV];
+static float dy[BATCH * Q * OUT], dscores[SCORES];
+
+/* Everything that is written, so that all of it can be compared. */
+static struct written {
+    float q[BATCH * Q * Q_IN], k[BATCH * KV * K_IN], v[BATCH * KV * V_IN], flat[FLAT], bias[Q * KV];
+} to, before, sum;
+
+static mha_layer layer;
+static mha_inputs inputs;
+static mha_upstream upstream;
+static mha_gradients gradients;
+
+/* The arguments of a good call. */
+static void restore(void)
+{
+    layer = (mha_layer){ .config = config };
+    CHECK(mha_weights_from_flat(&config, flat, FLAT, &layer.weights) == MHA_OK);
+    inputs = (mha_inputs){ .q = MHA_SLICE(q), .k = MHA_SLICE(k), .v = MHA_SLICE(v),
+                           .bias = { bias, MHA_COUNT(bias), { 1, 1, Q, KV } } };
+    upstream = (mha_upstream){ .dy = MHA_SLICE(dy), .dscores = MHA_SLICE(dscores) };
+    gradients = (mha_gradients){ .q = MHA_SLICE(to.q), .k = MHA_SLICE(to.k), .v = MHA_SLICE(to.v),
+                                 .bias = MHA_SLICE(to.bias) };
+    CHECK(mha_gradients_from_flat(&config, to.flat, FLAT, &gradients) == MHA_OK);
+}
+
+static mha_status back(const mha_options *options)
+{
+    return mha_backward(&layer, shape, &inputs, options, &upstream, &gradients, scratch,
+                        mha_backward_scratch_len(&config, shape));
+}
+
+/* Calls, and sees that the status is the one and that nothing has been written. */
+static void expect(const mha_options *options, mha_status status, const char *message)
+{
+    before = to;
+    const mha_status got = back(options);
+    CHECK(got == status);
+    CHECK(memcmp(&to, &before, sizeof to) == 0);
+    CHECK(strcmp(mha_backward_status_message(got), message) == 0);
+    if (got != status || strcmp(mha_backward_status_message(got), message) != 0)
+        printf("   %s, not %s\n", mha_backward_status_message(got), message);
+    restore();
+}
+
+/* A pointer that is off by a byte. Through an integer: the compiler must not see it coming. */
+#define OFF_BY_ONE(pointer) ((float *)((uintptr_t)(pointer) + 1))
+#define GRADIENT(kind, argument) \
+    MHA_STATUS(MHA_KIND_##kind, MHA_GRADIENT(MHA_ARGUMENT_##argument))
+
+/* Members of the gradients, their arguments and names. */
+#define EACH(X)                                                                                        \
+    X(q, Q) X(k, K) X(v, V) X(wq, WQ) X(wk, WK) X(wv, WV) X(wo, WO) X(bq, BQ) X(bk, BK) X(bv, BV) X(bo, BO) \
+    X(bias, BIAS)
+
+static void statuses(void)
+{
+#define DEFECTS(member, ARGUMENT)                                                                  \
+    gradients.member.data = NULL;                                                                  \
+    expect(NULL, GRADIENT(NULL, ARGUMENT), "d" #member ": null pointer");                          \
+    gradients.member.data = OFF_BY_ONE(gradients.member.data);                                     \
+    expect(NULL, GRADIENT(MISALIGNED, ARGUMENT), "d" #member ": misaligned pointer");              \
+    gradients.member.len = SIZE_MAX / 2;                                                           \
+    expect(NULL, GRADIENT(TOO_LARGE, ARGUMENT), "d" #member ": too large");                        \
+    gradients.member.len -= 1;                                                                     \
+    expect(NULL, GRADIENT(LENGTH, ARGUMENT), "d" #member ": wrong length");                        \
+    gradients.member.data = scratch + 1;                                                           \
+    expect(NULL, GRADIENT(OVERLAP, ARGUMENT), "d" #member ": overlaps another buffer");            \
+    gradients.member.data = dy;                                                                    \
+    upstream.dy.len = MHA_COUNT(dy);                                                               \
+    expect(NULL, GRADIENT(OVERLAP, ARGUMENT), "d" #member ": overlaps another buffer");
+    EACH(DEFECTS)
+#undef DEFECTS
+    /* Two of them, and one with what is read. */
+    gradients.wo = gradients.wk;
+    expect(NULL, GRADIENT(OVERLAP, WO), "dwo: overlaps another buffer");
+    gradients.q.data = k;
+    expect(NULL, GRADIENT(OVERLAP, Q), "dq: overlaps another buffer");
+    gradients.bo.data = flat;
+    expect(NULL, GRADIENT(OVERLAP, BO), "dbo: overlaps another buffer");
+
+    /* The gradient of something that there is not. */
+#define ABSENT(member, ARGUMENT)                                                     \
+    layer.weights.member = (mha_slice){ 0 };                                         \
+    expect(NULL, GRADIENT(ABSENT, ARGUMENT), "d" #member ": the call has none");
+    ABSENT(bq, BQ) ABSENT(bk, BK) ABSENT(bv, BV) ABSENT(bo, BO)
+#undef ABSENT
+    inputs.bias.data = NULL;
+    inputs.bias.len = 0;
+    expect(NULL, GRADIENT(ABSENT, BIAS), "dbias: the call has none");
+
+    /* From above. */
+    upstream.dy.len -= 1;
+    expect(NULL, GRADIENT(LENGTH, Y), "dy: wrong length");
+    upstream.dy.data = NULL;
+    expect(NULL, GRADIENT(NULL, Y), "dy: null pointer");
+    upstream.dy.data = OFF_BY_ONE(dy);
+    expect(NULL, GRADIENT(MISALIGNED, Y), "dy: misaligned pointer");
+    upstream.dy.len = SIZE_MAX / 2;
+    expect(NULL, GRADIENT(TOO_LARGE, Y), "dy: too large");
+    upstream.dscores.len += 1;
+    expect(NULL, GRADIENT(LENGTH, SCORES), "dscores: wrong length");
+    upstream.dscores.data = NULL;
+    expect(NULL, GRADIENT(NULL, SCORES), "dscores: null pointer");
+    upstream.dscores.data = OFF_BY_ONE(dscores);
+    expect(NULL, GRADIENT(MISALIGNED, SCORES), "dscores: misaligned pointer");
+    upstream.dscores.len = SIZE_MAX / 2;
+    expect(NULL, GRADIENT(TOO_LARGE, SCORES), "dscores: too large");
+
+    /* Options that there is no way back through. */
+    const mha_options norm = { .norm = { .kind = MHA_NORM_KIND_RMS } };
+    expect(&norm, MHA_STATUS(MHA_KIND_OPTION, MHA_ARGUMENT_NORM), "norm: no way back through it");
+    static float extra_k[QK], extra_v[V], lse[BATCH * HEADS * Q];
+    const mha_options extra = { .extra = { MHA_SLICE(extra_k), MHA_SLICE(extra_v) } };
+    expect(&extra, MHA_STATUS(MHA_KIND_OPTION, MHA_ARGUMENT_EXTRA), "extra: no way back through it");
+    const mha_options sums = { .lse = MHA_SLICE(lse) };
+    expect(&sums, MHA_STATUS(MHA_KIND_OPTION, MHA_ARGUMENT_LSE), "lse: no way back through it");
+    const mha_options mean = { .scores = MHA_SELECT_MEAN };
+    expect(&mean, MHA_STATUS(MHA_KIND_OPTION, MHA_ARGUMENT_SCORES), "scores: no way back through it");
+
+    /* The structs themselves, and what every call can have. */
+    CHECK(mha_backward(&layer, shape, &inputs, NULL, NULL, &gradients, scratch, 4096)
+          == GRADIENT(NULL, Y));
+    const mha_status nowhere =
+        mha_backward(&layer, shape, &inputs, NULL, &upstream, NULL, scratch, 4096);
+    CHECK(nowhere == GRADIENT(NULL, NONE));
+    CHECK(strcmp(mha_backward_status_message(nowhere), "gradients: null pointer") == 0);
+    CHECK(mha_backward(&layer, shape, &inputs, NULL, &upstream, &gradients, scratch,
+                       mha_min_backward_scratch_len(&config, shape) - 1)
+          == MHA_STATUS(MHA_KIND_LENGTH, MHA_ARGUMENT_SCRATCH));
+    const mha_part beyond = { 0, BATCH, 1, HEADS + 1 };
+    const mha_status part = mha_backward_part(&layer, shape, beyond, &inputs, NULL, &upstream,
+                                              &gradients, scratch, MHA_COUNT(scratch));
+    CHECK(part == MHA_STATUS(MHA_KIND_RANGE, MHA_ARGUMENT_KV_HEADS));
+    CHECK(strcmp(mha_backward_status_message(part), "kv_heads: out of range") == 0);
+    CHECK(mha_gradients_from_flat(&config, to.flat, FLAT - 1, &gradients)
+          == MHA_STATUS(MHA_KIND_LENGTH, MHA_ARGUMENT_WEIGHTS));
+    CHECK(mha_gradients_from_flat(&config, to.flat, FLAT, NULL) == GRADIENT(NULL, NONE));
+    CHECK(strcmp(mha_backward_status_message(MHA_OK), "ok") == 0);
+}
+
+/* The largest difference between two sets of gradients. */
+static float difference(const struct written *a, const struct written *b)
+{
+    const float *x = (const float *)(const void *)a, *y = (const float *)(const void *)b;
+    float most = 0.0f;
+    for (size_t i = 0; i < sizeof *a / sizeof *x; ++i) most = fmaxf(most, fabsf(x[i] - y[i]));
+    return most;
+}
+
+static void parts(void)
+{
+    CHECK(back(NULL) == MHA_OK);
+    const struct written whole = to;
+    /* The least scratch gives the same bits. */
+    memset(&to, 0x7f, sizeof to);
+    CHECK(mha_backward(&layer, shape, &inputs, NULL, &upstream, &gradients, scratch,
+                       mha_min_backward_scratch_len(&config, shape)) == MHA_OK);
+    CHECK(memcmp(&to, &whole, sizeof to) == 0);
+    for (size_t count = 1; count <= 4; ++count) {
+        memset(&sum, 0, sizeof sum);
+        for (size_t i = 0; i < count; ++i) {
+            const mha_part part = mha_split_backward(&config, shape, i, count);
+            memset(&to, 0x7f, sizeof to);
+            CHECK(mha_backward_part(&layer, shape, part, &inputs, NULL, &upstream, &gradients,
+                                    scratch, MHA_COUNT(scratch)) == MHA_OK);
+            float *all = (float *)(void *)&sum;
+            const float *one = (const float *)(const void *)&to;
+            for (size_t j = 0; j < sizeof sum / sizeof *all; ++j) all[j] += one[j];
+        }
+        CHECK(difference(&sum, &whole) < 1e-5f);
+    }
+    /* Added to what is there. */
+    to = whole;
+    gradients.accumulate = 1;
+    CHECK(back(NULL) == MHA_OK);
+    for (size_t i = 0; i < FLAT; ++i) CHECK(fabsf(to.flat[i] - 2.0f * whole.flat[i]) < 1e-5f);
+    /* Left out: not touched, and the others as before. */
+    restore();
+    memset(&to, 0, sizeof to);
+    gradients.k = (mha_slice_mut){ 0 };
+    gradients.wv = (mha_slice_mut){ 0 };
+    CHECK(back(NULL) == MHA_OK);
+    for (size_t i = 0; i < MHA_COUNT(to.k); ++i) CHECK(to.k[i] == 0.0f);
+    CHECK(same_bits(to.q, whole.q, MHA_COUNT(to.q)));
+    CHECK(same_bits(to.flat, whole.flat, Q_IN * QK + K_IN * QK));
+}
+
+int main(void)
+{
+    fill(flat, FLAT, 1);
+    fill(q, MHA_COUNT(q), 2);
+    fill(k, MHA_COUNT(k), 3);
+    fill(v, MHA_COUNT(v), 4);
+    fill(bias, MHA_COUNT(bias), 5);
+    fill(dy, MHA_COUNT(dy), 6);
+    fill(dscores, MHA_COUNT(dscores), 7);
+    restore();
+    CHECK(mha_backward_scratch_len(&config, shape) <= MHA_COUNT(scratch));
+    parts();
+    restore();
+    statuses();
+    return verdict("backward");
+}
