@@ -32,6 +32,7 @@ pub(crate) fn runner() -> Result<PathBuf> {
 pub(crate) fn test(report: &mut Report) {
     report.step("c: header is what the source says", header::check);
     report.step("c: examples of the README", examples);
+    report.step("c: what must not compile does not", must_not_compile);
     if report.has("c: interface", &[&tools::ARM_GCC, &tools::RISCV_GCC]) {
         report.step("c: interface as committed", abi::check);
     }
@@ -280,6 +281,57 @@ fn library() -> Result<PathBuf> {
     Ok(library)
 }
 
+/// Mistakes that the types of `mha.hpp` tell the compiler about, and a word of what it must say.
+const MISTAKES: [(&str, &str); 6] = [
+    ("layer.forward<shape>(mha::inputs(x), y);", "nodiscard"),
+    ("constexpr mha::layer<config> other(x, w, w, w);", "no match"),
+    (
+        "static float few[3]; (void)layer.forward<shape>(mha::inputs(x), y, few).ok();",
+        "shorter than",
+    ),
+    ("float short_y[1]; (void)layer.forward<shape>(mha::inputs(x), short_y).ok();", "no match"),
+    (
+        "static constexpr mha::config odd = mha::config(mha::square(2)).heads(3); mha::layer<odd> l(w, w, w, w);",
+        "does not divide",
+    ),
+    (
+        "static constexpr mha::config none = mha::config(mha::square(0)); (void)mha::layer<none>::wq_len;",
+        "is zero",
+    ),
+];
+
+/// Each of them is refused, and the program without any is not.
+fn must_not_compile() -> Result<()> {
+    let folder = folder("mistakes")?;
+    let compilers = compilers();
+    let compiler = compilers.first().context("no C++ compiler")?;
+    let source = folder.join("mistake.cpp");
+    for (i, (mistake, word)) in [("", "")].iter().chain(&MISTAKES).enumerate() {
+        let text = format!(
+            "#include \"mha.hpp\"\n\
+             constexpr float w[] = {{1.0f, 0.0f, 0.0f, 1.0f}};\n\
+             constexpr mha::config config = mha::config(mha::square(2)).heads(1);\n\
+             constexpr mha::shape shape{{1, 1, 1}};\n\
+             constexpr mha::layer<config> layer(w, w, w, w);\n\
+             int main()\n{{\n\
+             static float x[2], y[2];\n\
+             {mistake}\n\
+             return static_cast<int>(x[0] + y[0]) + (layer.check().ok() ? 0 : 1);\n}}\n"
+        );
+        fs::write(&source, text)?;
+        let mut cpp = Command::new(&compiler.cpp);
+        cpp.args(["-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-I"]);
+        let result = cpp.arg(crate::root().join("include")).arg(&source).output()?;
+        let said = String::from_utf8_lossy(&result.stderr);
+        ensure!(
+            result.status.success() == (i == 0),
+            "`{mistake}` compiles, or nothing does:\n{said}"
+        );
+        ensure!(said.contains(word), "`{mistake}` is refused, but not for {word:?}:\n{said}");
+    }
+    Ok(())
+}
+
 /// The functions that the header declares.
 pub(crate) fn declared() -> Result<BTreeSet<String>> {
     let header = fs::read_to_string(crate::root().join("include/mha.h"))?;
@@ -466,19 +518,26 @@ fn cortex_m() -> Result<()> {
     let library = cross.folder("release").join("libmha_ffi.a");
     let folder = folder("mps2-an386")?;
     let board = crate::root().join("tests/c/board");
+    let machine = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"];
+    let startup = folder.join("startup.o");
+    let mut gcc = Command::new("arm-none-eabi-gcc");
+    gcc.args(machine).args(["-std=c99", "-O2", "-c"]).args(WARNINGS).args(WARNINGS_C);
+    output(gcc.arg(board.join("startup.c")).arg("-o").arg(&startup))?;
     for program in &PROGRAMS {
-        // There is no standard input worth the name, nor are there threads, and C++ wants a library of
-        // its own.
-        let hosted = ["run_cases", "threads"].contains(&program.name);
-        if hosted || program.language == Language::Cpp {
+        // There is no standard input worth the name, nor are there threads; the wrapper's test wants more
+        // of a standard library than firmware has.
+        if ["run_cases", "threads", "wrapper"].contains(&program.name) {
             continue;
         }
-        let image = folder.join(program.name).with_extension("elf");
-        let mut gcc = Command::new("arm-none-eabi-gcc");
-        gcc.args(["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"]);
-        gcc.args(["-std=c99", "-O2"]).args(WARNINGS).args(WARNINGS_C);
+        let (compiler, standard) = match program.language {
+            Language::C => ("arm-none-eabi-gcc", "-std=c99"),
+            Language::Cpp => ("arm-none-eabi-g++", "-std=c++17"),
+        };
+        let image = folder.join(format!("{}{standard}", program.name)).with_extension("elf");
+        let mut gcc = Command::new(compiler);
+        gcc.args(machine).arg(standard).arg("-O2").args(WARNINGS).args(program.language.warnings());
         gcc.arg("-I").arg(crate::root().join("include"));
-        gcc.arg(program.source()).arg(board.join("startup.c")).arg(&library).arg("-lm");
+        gcc.arg(program.source()).arg(&startup).arg(&library).arg("-lm");
         gcc.args(["-nostartfiles", "--specs=nano.specs", "--specs=rdimon.specs"]);
         gcc.args(["-u", "_printf_float", "-Wl,--gc-sections", "-Wl,--no-warn-execstack"]);
         gcc.arg("-T").arg(board.join("mps2-an386.ld")).arg("-o").arg(&image);

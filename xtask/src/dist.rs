@@ -23,6 +23,9 @@ pub(crate) struct Args {
     cmake_only: bool,
 }
 
+/// The day of the version, which a CMSIS-Pack wants said.
+const RELEASED: &str = "2026-11-28";
+
 /// What is made.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum What {
@@ -137,7 +140,7 @@ fn fill(from: &Path, to: &Path) -> Result<()> {
             ("@VERSION@", version.to_owned()),
             ("@MAJOR@", numbers.next().unwrap_or_default().to_owned()),
             ("@MINOR@", numbers.next().unwrap_or_default().to_owned()),
-            ("@DATE@", "2026-11-28".to_owned()),
+            ("@DATE@", RELEASED.to_owned()),
             ("@TABLE@", table()),
             ("@CONDITIONS@", conditions()),
             ("@FILES@", files()),

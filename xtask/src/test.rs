@@ -155,10 +155,13 @@ fn cargo() -> Command {
 /// The workspace's default members: those that need nothing but Rust.
 fn core(report: &mut Report) {
     report.command("formatting", cargo().args(["fmt", "--all", "--check"]));
-    report.command(
-        "formatting of the package apart",
-        cargo().args(["fmt", "--check", "--manifest-path", "bench/peers/rust/Cargo.toml"]),
-    );
+    for apart in ["bench/peers/rust", "fuzz"] {
+        let manifest = format!("{apart}/Cargo.toml");
+        report.command(
+            &format!("formatting of {apart}"),
+            cargo().args(["fmt", "--check", "--manifest-path", &manifest]),
+        );
+    }
     report.command(
         "lints",
         cargo().args(["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"]),
