@@ -1,6 +1,6 @@
 //! The way back: gradients of everything that goes into the layer, by computing its inside again.
 //!
-//! [`gradients`] is what callers see, [`work`] the way of the data, [`attention`](self::attention) one
+//! [`gradients`] is what callers see, [`work`] the way of the data, [`attention`] one
 //! block of one head, [`plan`] the memory.
 
 mod attention;
