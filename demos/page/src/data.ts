@@ -27,7 +27,7 @@ export interface Data {
 }
 
 /** The names of the case files, in their order. */
-const CASES = ["PyTorch, padded and causal"];
+const CASES = ["PyTorch, padded and masked"];
 
 /** Unpacks what comes with the page. */
 export async function unpack(): Promise<Data> {
