@@ -19,7 +19,7 @@ const ESBUILD: &str = "esbuild@0.28.2";
 const BROWSER: [&str; 2] = ["playwright-core@1.65.1", "axe-core@4.14.1"];
 
 /// The case files that come with the page; demos/page/src/data.ts names them in this order.
-const CASES: [&str; 1] = ["cases/pytorch/padding_and_mask"];
+const CASES: [&str; 1] = ["cases/pytorch/unbatched_mask"];
 
 /// What is added to millionths, so that none is negative.
 const MIDDLE: u32 = 1 << 22;

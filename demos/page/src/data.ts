@@ -27,7 +27,7 @@ export interface Data {
 }
 
 /** The names of the case files, in their order. */
-const CASES = ["PyTorch, padded and masked"];
+const CASES = ["PyTorch, masked"];
 
 /** Unpacks what comes with the page. */
 export async function unpack(): Promise<Data> {
