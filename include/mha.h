@@ -1710,7 +1710,7 @@ size_t mha_attention_min_backward_scratch_len(const struct mha_attention *attent
                                               struct mha_shape shape);
 
 /// What is wrong with which argument: `mha_status_message` for a program that goes back too, such as
-/// `"dwq: wrong length"`. The texts take about 1.5 KiB of flash beside those of that function.
+/// `"dwq: wrong length"`. The texts take about 2 KiB of flash beside those of that function.
 ///
 /// Safe to call from anywhere, interrupts included.
 ///
