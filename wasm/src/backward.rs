@@ -4,10 +4,10 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use mha::{Argument, Attention, BackwardError, Error, Gradients, Inputs, Options, Shape, Upstream};
+use mha::{Argument, BackwardError, Error, Gradients, Inputs, Options, Shape, Upstream};
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::call::{Call, room};
+use crate::call::{Call, bare, room};
 use crate::failure::Failure;
 use crate::layer::Layer;
 
@@ -230,10 +230,6 @@ impl Call {
             )
         })
     }
-}
-
-fn bare(heads: usize, kv_heads: usize, qk: usize, v: usize, scale: Option<f32>) -> Attention {
-    Attention { scale, ..Attention::new(heads, qk, v).kv_heads(kv_heads) }
 }
 
 #[wasm_bindgen]

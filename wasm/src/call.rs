@@ -565,7 +565,13 @@ impl Call {
 }
 
 /// Attention without projections.
-fn bare(heads: usize, kv_heads: usize, qk: usize, v: usize, scale: Option<f32>) -> Attention {
+pub(crate) fn bare(
+    heads: usize,
+    kv_heads: usize,
+    qk: usize,
+    v: usize,
+    scale: Option<f32>,
+) -> Attention {
     Attention { scale, ..Attention::new(heads, qk, v).kv_heads(kv_heads) }
 }
 
