@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// Also time the npm package in Node and in Chromium, beside onnxruntime-web and TensorFlow.js
     #[arg(long)]
     wasm: bool,
-    /// What the benchmark understands: a word (forward, decode, table), and then --shape S4,
+    /// What the benchmark understands: a word (forward, decode, train, table), and then --shape S4,
     /// --isa avx2, --threads 1, --scores without, --millis 1000, --json FILE
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
@@ -50,16 +50,24 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if let Some(Word::Cores(args)) = args.word {
         return cores::run(args);
     }
+    // They may also stand behind the word.
+    let mut rest = args.rest;
+    let mut asked = |flag: bool, name: &str| {
+        let before = rest.len();
+        rest.retain(|word| word != name);
+        flag || rest.len() < before
+    };
+    let (peers, with_wasm) = (asked(args.peers, "--peers"), asked(args.wasm, "--wasm"));
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["run", "--release", "--quiet", "--package", "mha-bench", "--"]).args(args.rest);
-    if args.peers {
+    cargo.args(["run", "--release", "--quiet", "--package", "mha-bench", "--"]).args(rest);
+    if peers {
         cargo.env("PYTHONPATH", python::packages("peers", &PEERS, &[])?);
         let program = root().join("bench/peers/host.py");
         let command = format!("{} -B {}", python::PROGRAM, program.display());
         cargo.args(["--worker", &command]);
         cargo.args(["--worker", &rust_peers()?.display().to_string()]);
     }
-    if args.wasm {
+    if with_wasm {
         cargo.env("MHA_PACKAGE", wasm::package()?);
         cargo.env("MHA_PEERS", tools::npm_modules("bench", &WEB)?);
         let program = |name| root().join("bench/peers/web").join(name);
