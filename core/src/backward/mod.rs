@@ -11,7 +11,7 @@ mod work;
 pub use gradients::{BackwardError, Gradients, Part, Upstream};
 
 use crate::call::{Inputs, Outputs, Weights};
-use crate::dims::{Attention, Config, Dims, Shape};
+use crate::dims::{Attention, Config, Dims, MAX_ELEMENTS, Shape};
 use crate::dropout::Dropout;
 use crate::error::{Argument, Error};
 use crate::kernel::Isa;
@@ -138,16 +138,8 @@ pub fn dot_product_attention_backward<R: Rules>(
         (Argument::V, Some(inputs.v.len())),
         (Argument::Bias, inputs.bias.as_ref().map(Broadcast::len)),
     ];
-    check(
-        &config,
-        shape,
-        &Part::whole(&attention, shape),
-        &inputs,
-        &upstream,
-        &mut gradients,
-        &lengths,
-    )?;
     let part = Part::whole(&attention, shape);
+    check(&config, shape, &part, &inputs, &upstream, &mut gradients, &lengths)?;
     run(isa, &config, None, shape, part, inputs, upstream, gradients, scratch)
 }
 
@@ -169,9 +161,7 @@ fn check<R: Rules>(
     let rows = 0..shape.queries();
     check_attention(shape, shape.kv_len, attention, &rows, inputs, &Outputs::new(&mut []))?;
     check_rotation(inputs, attention, shape)?;
-    if Plan::recommended(&Sizes::new(attention, shape)).len(&Sizes::new(attention, shape))
-        > crate::dims::MAX_ELEMENTS
-    {
+    if config.backward_scratch_len(shape) > MAX_ELEMENTS {
         return Err(Error::TooLarge { argument: Argument::Shape }.into());
     }
     part.check(attention, shape)?;
