@@ -1047,8 +1047,8 @@ const char *mha_status_reason(mha_status status);
 
 /// What is wrong with which argument, such as `"scratch: too short"`.
 ///
-/// The texts take about 4 KiB of flash, in programs that call this function. Safe to call from
-/// anywhere, interrupts included.
+/// The texts take about 4 KiB of flash, in programs that call this function; archives of the least code
+/// have none, and this function is `mha_status_reason`. Safe to call from anywhere, interrupts included.
 ///
 /// @return a string that lives as long as the program; `"ok"` for `MHA_OK`, and what
 /// `mha_status_reason` says for a status that this library never returns.

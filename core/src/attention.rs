@@ -10,7 +10,7 @@ use core::ops::Range;
 use crate::call::ScoresAt;
 use crate::kernel::{Kernel, Matrix, MatrixMut, Spread, Start};
 use crate::options::{Options, Rules};
-use crate::plan::TileParts;
+use crate::plan::{SMALL, TileParts};
 use crate::softmax::{self, BLOCK, LOG2_E};
 use crate::store::Head;
 use crate::visible::{Queries, capped};
@@ -79,12 +79,12 @@ pub(crate) fn attend<K: Kernel, R: Rules>(
             }
         }
         let spread = K::tops(&logits, maxima, tops);
-        let mut wide = spread == Spread::Wide;
-        let near = spread == Spread::Near;
+        let mut wide = !SMALL && spread == Spread::Wide;
+        let near = !SMALL && spread == Spread::Near;
         for (row, (top, &m)) in tops.iter_mut().zip(maxima.iter()).enumerate().take(rows) {
             if *top == f32::NEG_INFINITY && see.raise_overflow(row, from, logits.row_mut(row)) {
                 *top = f32::MIN;
-                wide |= softmax::is_wide(m, f32::MIN, f32::MIN);
+                wide |= !SMALL && softmax::is_wide(m, f32::MIN, f32::MIN);
             }
         }
         if let Some(scores) = &mut stage {
@@ -95,7 +95,7 @@ pub(crate) fn attend<K: Kernel, R: Rules>(
         }
 
         // The common case: there is but this tile, and nothing beside the keys takes part.
-        let alone = from == first && from + count == visible.end && !wide;
+        let alone = !SMALL && from == first && from + count == visible.end && !wide;
         if alone && see.options().is_none_or(Options::is_keys_alone) {
             K::settle(&mut logits, tops, maxima, near);
             for row in 0..rows {

@@ -80,34 +80,23 @@ impl<'w> Weights<'w> {
 
     /// Checks every length against the configuration.
     pub(crate) const fn check(&self, config: &Config) -> Result<(), Error> {
-        const fn exact(argument: Argument, got: usize, needed: usize) -> Result<(), Error> {
-            if got == needed { Ok(()) } else { Err(Error::Length { argument, needed, got }) }
-        }
-        const fn bias(
-            argument: Argument,
-            bias: Option<&[f32]>,
-            needed: usize,
-        ) -> Result<(), Error> {
-            match bias {
-                Some(bias) => exact(argument, bias.len(), needed),
-                None => Ok(()),
-            }
-        }
         let dims = &config.dims;
-        let checks = [
-            exact(Argument::Wq, self.wq.len(), config.wq_len()),
-            exact(Argument::Wk, self.wk.len(), config.wk_len()),
-            exact(Argument::Wv, self.wv.len(), config.wv_len()),
-            exact(Argument::Wo, self.wo.len(), config.wo_len()),
-            bias(Argument::Bq, self.bq, dims.qk),
-            bias(Argument::Bk, self.bk, config.attention.key_features()),
-            bias(Argument::Bv, self.bv, config.attention.value_features()),
-            bias(Argument::Bo, self.bo, dims.out),
+        let lengths = [
+            (Argument::Wq, Some(self.wq), config.wq_len()),
+            (Argument::Wk, Some(self.wk), config.wk_len()),
+            (Argument::Wv, Some(self.wv), config.wv_len()),
+            (Argument::Wo, Some(self.wo), config.wo_len()),
+            (Argument::Bq, self.bq, dims.qk),
+            (Argument::Bk, self.bk, config.attention.key_features()),
+            (Argument::Bv, self.bv, config.attention.value_features()),
+            (Argument::Bo, self.bo, dims.out),
         ];
         let mut i = 0;
-        while i < checks.len() {
-            if checks[i].is_err() {
-                return checks[i];
+        while i < lengths.len() {
+            if let (argument, Some(slice), needed) = lengths[i]
+                && slice.len() != needed
+            {
+                return Err(Error::Length { argument, needed, got: slice.len() });
             }
             i += 1;
         }

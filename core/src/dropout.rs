@@ -63,6 +63,7 @@ pub(crate) struct DropoutRow {
 impl DropoutRow {
     /// Drops and scales `scores`, which belong to the keys from `first` on. `first` is a multiple
     /// of 4.
+    #[cfg_attr(feature = "size", inline(never))]
     pub(crate) fn apply(&self, first: usize, scores: &mut [f32]) {
         let [query, head, batch] = self.counter;
         for (i, four) in scores.chunks_mut(4).enumerate() {

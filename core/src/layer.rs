@@ -4,6 +4,8 @@ use core::ops::Range;
 
 use crate::cache::{Cache, check_keys, positions};
 use crate::call::{Inputs, Outputs, ScoresAt, Weights};
+#[cfg(feature = "size")]
+use crate::compact;
 use crate::dims::{Attention, Config, MAX_ELEMENTS, Shape};
 use crate::error::{Argument, Error};
 use crate::kernel::Isa;
@@ -131,6 +133,12 @@ impl<'w> MultiHeadAttention<'w> {
         scratch: &mut [f32],
     ) -> Result<(), Error> {
         self.check(shape, &rows, &inputs, &outputs)?;
+        #[cfg(feature = "size")]
+        if !R::OPTIONAL {
+            let (Self { config, weights, .. }, mut outputs) = (self, outputs);
+            let call = compact::Call { config, weights, shape, inputs: &inputs };
+            return compact::forward(&call, rows, &mut outputs, scratch);
+        }
         let sizes = Sizes::of_layer(&self.config, shape);
         let plan = Plan::fit(&sizes, scratch.len())?;
         let parts = plan.carve(&sizes, scratch);

@@ -53,6 +53,11 @@
 //! and more; [`Cache`] holds keys and values between calls, linear or as a ring. `inputs.options(…)`
 //! changes the type of the inputs, so a program that never calls it does not contain their code.
 //!
+//! # Features
+//! None is needed. `size` is the least code and working memory, with the same bits: a quarter of the flash,
+//! at some per cent of speed where floats are function calls, a factor of three to four with an FPU. Build it
+//! with `opt-level = "z"`. `cortex-m7` and `helium` name a processor of which more can be made.
+//!
 //! # Where to read
 //! [`mod@reference`] is the layer as a textbook would write it, and decides its bits. The way of the data
 //! is `work` (project, attend, project), `attention` (the online softmax over tiles), `softmax` (its
@@ -69,6 +74,8 @@ mod attention;
 mod backward;
 mod cache;
 mod call;
+#[cfg(feature = "size")]
+mod compact;
 mod dims;
 mod dot_product;
 mod dropout;

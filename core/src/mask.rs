@@ -24,20 +24,7 @@ impl<'a, T> Broadcast<'a, T> {
 
     /// Checks the extents against `[batch, heads, q_len, kv_len]` and the data against the extents.
     pub(crate) fn check(&self, argument: Argument, sizes: [usize; 4]) -> Result<(), Error> {
-        let mut needed = 1usize;
-        for (axis, (&got, &size)) in self.extents.iter().zip(&sizes).enumerate() {
-            if got != 1 && got != size {
-                return Err(Error::Broadcast { argument, axis, needed: size, got });
-            }
-            needed = match needed.checked_mul(got) {
-                Some(needed) => needed,
-                None => return Err(Error::TooLarge { argument }),
-            };
-        }
-        if self.data.len() != needed {
-            return Err(Error::Length { argument, needed, got: self.data.len() });
-        }
-        Ok(())
+        check_extents(argument, &self.extents, sizes, self.data.len())
     }
 
     /// The row of one query: its elements from the first key on, and how far apart they are (0
@@ -49,16 +36,54 @@ impl<'a, T> Broadcast<'a, T> {
 
     /// Where the row of one query begins, and how far apart its elements are.
     pub(crate) fn place(&self, batch: usize, head: usize, query: usize) -> (usize, usize) {
-        let [eb, eh, eq, ek] = self.extents;
-        let pick = |index: usize, extent: usize| if extent == 1 { 0 } else { index };
-        let row = (pick(batch, eb) * eh + pick(head, eh)) * eq + pick(query, eq);
-        (row * ek, usize::from(ek != 1))
+        place(&self.extents, [batch, head, query])
+    }
+
+    /// One element.
+    #[cfg(feature = "size")]
+    pub(crate) fn at(&self, at: usize) -> Option<T>
+    where
+        T: Copy,
+    {
+        self.data.get(at).copied()
     }
 
     /// How many elements there are.
     pub(crate) const fn len(&self) -> usize {
         self.data.len()
     }
+}
+
+/// Checks extents against an array's sizes, and the elements that there are against the extents.
+fn check_extents(
+    argument: Argument,
+    extents: &[usize; 4],
+    sizes: [usize; 4],
+    len: usize,
+) -> Result<(), Error> {
+    let mut needed = 1usize;
+    for (axis, (&got, &size)) in extents.iter().zip(&sizes).enumerate() {
+        if got != 1 && got != size {
+            return Err(Error::Broadcast { argument, axis, needed: size, got });
+        }
+        needed = match needed.checked_mul(got) {
+            Some(needed) => needed,
+            None => return Err(Error::TooLarge { argument }),
+        };
+    }
+    if len != needed {
+        return Err(Error::Length { argument, needed, got: len });
+    }
+    Ok(())
+}
+
+/// Where the row of one batch, head and query begins, and how far apart its elements are.
+fn place(extents: &[usize; 4], of: [usize; 3]) -> (usize, usize) {
+    let pick = |index: usize, extent: usize| if extent == 1 { 0 } else { index };
+    let [.., last] = *extents;
+    let row =
+        extents.iter().zip(of).fold(0, |row, (&extent, index)| row * extent + pick(index, extent));
+    (row * last, usize::from(last != 1))
 }
 
 /// A boolean mask: which keys a query may attend to. Flux's sense, and ONNX's: true attends. (In
@@ -95,6 +120,18 @@ impl<'a> Mask<'a> {
 
     pub(crate) fn row(&self, batch: usize, head: usize, query: usize) -> (&'a [u8], usize) {
         self.bytes.row(batch, head, query)
+    }
+
+    /// Where the row of one query begins, and how far apart its elements are.
+    #[cfg(feature = "size")]
+    pub(crate) fn place(&self, batch: usize, head: usize, query: usize) -> (usize, usize) {
+        self.bytes.place(batch, head, query)
+    }
+
+    /// Whether an element hides its key.
+    #[cfg(feature = "size")]
+    pub(crate) fn hides_at(&self, at: usize) -> bool {
+        self.bytes.at(at).is_none_or(|byte| self.hides(byte))
     }
 
     /// Whether a byte of the mask hides its key.

@@ -9,6 +9,9 @@ use crate::dims::{Attention, Config, MAX_ELEMENTS, Shape};
 use crate::error::{Argument, Error};
 use crate::softmax::BLOCK;
 
+/// Whether the least code and memory are wanted, a query and a head at a time.
+pub(crate) const SMALL: bool = cfg!(feature = "size");
+
 /// Queries that are projected together where scratch is plentiful. Bare-metal targets, whose tiles
 /// are small, run at full speed with a few.
 pub(crate) const QUERIES: usize = if cfg!(target_os = "none") { 8 } else { 96 };
@@ -132,6 +135,9 @@ pub(crate) struct Plan {
 impl Plan {
     /// The plan of full speed.
     pub(crate) const fn recommended(sizes: &Sizes) -> Self {
+        if SMALL {
+            return Self::minimum();
+        }
         let wide = if sizes.head_qk > sizes.head_v { sizes.head_qk } else { sizes.head_v };
         let wide = if wide == 0 { 1 } else { wide };
         let features = if sizes.kept > LONG { LONG_GROUP_FEATURES } else { GROUP_FEATURES };
@@ -183,6 +189,14 @@ impl Plan {
 
     /// The fastest plan that fits into `available` floats.
     pub(crate) fn fit(sizes: &Sizes, available: usize) -> Result<Self, Error> {
+        let least = Self::minimum();
+        let needed = least.len(sizes);
+        if needed > available {
+            return Err(Error::Length { argument: Argument::Scratch, needed, got: available });
+        }
+        if SMALL {
+            return Ok(least);
+        }
         let best = Self::recommended(sizes);
         let queries = if QUERIES < sizes.q_len { QUERIES } else { sizes.q_len };
         let one = Self { sequences: 1, queries, ..best };
@@ -204,11 +218,7 @@ impl Plan {
                 rows -= 4;
             }
         }
-        let mut plan = Self::minimum();
-        let needed = plan.len(sizes);
-        if needed > available {
-            return Err(Error::Length { argument: Argument::Scratch, needed, got: available });
-        }
+        let mut plan = least;
         for rows in [2, 3] {
             let more = Self { rows, queries: rows, ..plan };
             if more.len(sizes) <= available {

@@ -232,7 +232,7 @@ pub(crate) fn capped(logit: f32, cap: f32) -> f32 {
 /// A logit plus a bias in natural units. −∞ hides the key whatever its logit; a finite bias never
 /// does, however large: a sum that overflows stays the largest float.
 #[inline(always)]
-fn biased(logit: f32, bias: f32) -> f32 {
+pub(crate) fn biased(logit: f32, bias: f32) -> f32 {
     let sum = logit + (bias * LOG2_E).clamp(f32::MIN, f32::MAX);
     if bias == f32::NEG_INFINITY {
         f32::NEG_INFINITY

@@ -582,13 +582,13 @@ pub(crate) fn sequences(
     shape: Shape,
     rows: Range<usize>,
 ) -> impl Iterator<Item = (usize, Range<usize>)> {
-    let q_len = shape.q_len.max(1);
+    let q_len = shape.q_len;
     let mut next = rows.start;
     core::iter::from_fn(move || {
         if next >= rows.end {
             return None;
         }
-        let batch = next / q_len;
+        let batch = next.checked_div(q_len)?;
         let end = rows.end.min((batch + 1) * q_len);
         let queries = next - batch * q_len..end - batch * q_len;
         next = end;

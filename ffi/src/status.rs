@@ -534,13 +534,16 @@ pub extern "C" fn mha_status_reason(status: mha_status) -> *const c_char {
 
 /// What is wrong with which argument, such as `"scratch: too short"`.
 ///
-/// The texts take about 4 KiB of flash, in programs that call this function. Safe to call from
-/// anywhere, interrupts included.
+/// The texts take about 4 KiB of flash, in programs that call this function; archives of the least code
+/// have none, and this function is `mha_status_reason`. Safe to call from anywhere, interrupts included.
 ///
 /// @return a string that lives as long as the program; `"ok"` for `MHA_OK`, and what
 /// `mha_status_reason` says for a status that this library never returns.
 #[unsafe(no_mangle)]
 pub extern "C" fn mha_status_message(status: mha_status) -> *const c_char {
+    if cfg!(feature = "size") {
+        return mha_status_reason(status);
+    }
     let message = bytes(status).and_then(|key| find(&MESSAGES, &key));
     message.unwrap_or_else(|| mha_status_reason(status))
 }

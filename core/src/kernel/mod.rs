@@ -5,6 +5,15 @@
 //! instructions on. Which one runs is decided once a call, by the value of an [`Isa`].
 
 #![allow(unsafe_code)]
+#![cfg_attr(
+    feature = "size",
+    allow(
+        dead_code,
+        unused_macros,
+        unused_imports,
+        reason = "one small kernel stands for all others"
+    )
+)]
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -29,7 +38,9 @@ mod portable;
     )
 )]
 mod shell;
-#[cfg(any(test, all(target_arch = "arm", target_abi = "eabihf")))]
+#[cfg(feature = "size")]
+mod small;
+#[cfg(any(test, feature = "size", all(target_arch = "arm", target_abi = "eabihf")))]
 mod turned;
 #[cfg_attr(
     all(target_arch = "arm", target_abi = "eabihf"),
@@ -42,6 +53,8 @@ mod wasm32;
 mod x86;
 
 pub(crate) use matrix::{Columns, Matrix, MatrixMut, Start};
+#[cfg(feature = "size")]
+pub(crate) use small::{Dense, weight};
 
 #[cfg(not(all(target_arch = "arm", target_abi = "eabihf")))]
 use shell::stamp;
@@ -76,6 +89,9 @@ impl Isa {
     /// microsecond: ask once, not once a call.
     #[must_use]
     pub fn detect() -> Self {
+        if cfg!(feature = "size") {
+            return Self::PORTABLE;
+        }
         #[cfg(target_arch = "x86_64")]
         {
             let features = x86::features();
@@ -110,7 +126,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             x86::features().avx512.then_some(Self(Kind::Avx512)),
         ];
-        all.into_iter().flatten()
+        let count = if cfg!(feature = "size") { 1 } else { all.len() };
+        all.into_iter().take(count).flatten()
     }
 
     /// The name: `portable`, `simd128`, `relaxed-simd`, `helium`, `neon`, `avx2`, `avx512`.
@@ -241,10 +258,14 @@ pub(crate) trait Kernel {
     fn differentiate(weights: Matrix<'_>, gradients: &mut MatrixMut<'_>, deltas: &[f32]);
 }
 
-#[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+#[cfg(feature = "size")]
+use small::SmallKernel as PortableKernel;
+
+#[cfg(all(not(feature = "size"), target_arch = "arm", target_abi = "eabihf"))]
 use cortex_m::CortexMKernel as PortableKernel;
 
 #[cfg(not(any(
+    feature = "size",
     all(target_arch = "arm", target_abi = "eabihf"),
     all(target_arch = "wasm32", target_feature = "simd128")
 )))]
@@ -252,13 +273,14 @@ stamp!(PortableKernel, portable::Portable, half portable::Portable, rows 4, vect
 
 /// On Arm's 32 single registers a tile of 4 × 4 fits, on 16 registers of four lanes 4 × 8.
 #[cfg(not(any(
+    feature = "size",
     all(target_arch = "arm", target_abi = "eabihf"),
     all(target_arch = "wasm32", target_feature = "simd128")
 )))]
 const PORTABLE_VECTORS: usize = if cfg!(target_arch = "arm") { 1 } else { 2 };
 
 // Eight registers of C: engines for x86-64 have fifteen in all, and spill when it is ten.
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[cfg(all(not(feature = "size"), target_arch = "wasm32", target_feature = "simd128"))]
 stamp!(PortableKernel, wasm32::Simd128, half wasm32::Simd128, rows 2, vectors 4, tall 4, wide true, pack 4096);
 
 #[cfg(target_arch = "aarch64")]
