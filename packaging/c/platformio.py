@@ -1,4 +1,7 @@
-"""Links the archive that fits what PlatformIO compiles for, told by the compiler's macros."""
+"""Links the archive that fits what PlatformIO compiles for, told by the compiler's macros.
+
+`build_flags = -D MHA_SIZE` takes that of the least code.
+"""
 
 import os
 import re
@@ -17,7 +20,9 @@ if not name:
     raise SystemExit("mha: no archive for this processor")
 name = name.group(1)
 # No macro tells an M7 from an M4.
-if name == "thumbv7em-fp" and any("cortex-m7" in flag for flag in flags):
+if "MHA_SIZE" in str(env.get("CPPDEFINES", [])):  # noqa: F821
+    name += "-size"
+elif name == "thumbv7em-fp" and any("cortex-m7" in flag for flag in flags):
     name = "thumbv7em-fp-m7"
 env.Append(LIBS=[env.File(os.path.join(folder, "lib", name, "libmha.a"))])  # noqa: F821
 print("mha: " + name)

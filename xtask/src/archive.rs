@@ -104,10 +104,10 @@ pub(crate) fn link(
 /// The static library as Rust makes it.
 fn raw(build: &Build, cross: &Cross) -> Result<PathBuf> {
     let mut cargo = cross.cargo("rustc")?;
-    cargo.args(LIBRARY).args(["--features", "one-object"]);
+    cargo.args(["--profile", build.profile]).args(LIBRARY).args(["--features", "one-object"]);
     cargo.args(build.feature.map(|feature| format!("--features={feature}")));
     call(&mut cargo)?;
-    Ok(cross.folder("release").join("libmha_ffi.a"))
+    Ok(cross.folder(build.profile).join("libmha_ffi.a"))
 }
 
 /// What an undefined symbol becomes in the archive, if it is left to whoever links that.

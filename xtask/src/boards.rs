@@ -79,6 +79,15 @@ pub(crate) const BOARDS: &[Board] = &[
         ..Board::arm("microbit", "Cortex-M0", &builds::THUMBV6M)
     },
     Board { name: "mps2-an385-m0", ..Board::arm("mps2-an385", "Cortex-M0", &builds::THUMBV6M) },
+    Board {
+        name: "mps2-an386-size",
+        ..Board::arm("mps2-an386", "Cortex-M4F", &builds::THUMBV7EM_FP_SIZE)
+    },
+    Board {
+        name: "microbit-size",
+        is_roomy: false,
+        ..Board::arm("microbit", "Cortex-M0", &builds::THUMBV6M_SIZE)
+    },
     Board { qemu: "qemu-system-riscv32", ..Board::arm("virt", "RV32IMC", &builds::RISCV32IMC) },
 ];
 

@@ -16,6 +16,8 @@ pub(crate) struct Build {
     pub(crate) cpu: Option<&'static str>,
     /// The library's feature for it.
     pub(crate) feature: Option<&'static str>,
+    /// Cargo's profile: `release`, or `size` for the least code.
+    pub(crate) profile: &'static str,
     /// What the macros of a C compiler say where its objects may be linked with this archive, and no
     /// other archive is the better choice; empty where macros cannot tell.
     pub(crate) when: &'static str,
@@ -42,6 +44,7 @@ pub(crate) const THUMBV6M: Build = Build {
     target: "thumbv6m-none-eabi",
     cpu: None,
     feature: None,
+    profile: "release",
     when: "defined(__ARM_ARCH_6M__)",
     gcc: ARM_GCC,
     flags: &["-mcpu=cortex-m0", "-mthumb"],
@@ -121,6 +124,7 @@ pub(crate) const RISCV32IMC: Build = Build {
     target: "riscv32imc-unknown-none-elf",
     cpu: None,
     feature: None,
+    profile: "release",
     when: "__riscv_xlen == 32 && defined(__riscv_compressed) && !defined(__riscv_atomic)",
     gcc: RISCV_GCC,
     flags: &["-march=rv32imc", "-mabi=ilp32", "-msmall-data-limit=0", "-mno-relax"],
@@ -135,12 +139,27 @@ const RISCV32IMAC: Build = Build {
     ..RISCV32IMC
 };
 
+/// A build with the least code, for whoever asks for it by name.
+const fn least(name: &'static str, of: Build) -> Build {
+    Build { name, feature: Some("size"), profile: "size", when: "", ..of }
+}
+
+pub(crate) const THUMBV6M_SIZE: Build = least("thumbv6m-size", THUMBV6M);
+const THUMBV7M_SIZE: Build = least("thumbv7m-size", THUMBV7M);
+const THUMBV7EM_SIZE: Build = least("thumbv7em-size", THUMBV7EM);
+pub(crate) const THUMBV7EM_FP_SIZE: Build = least("thumbv7em-fp-size", THUMBV7EM_FP);
+const THUMBV8M_SIZE: Build = least("thumbv8m.main-size", THUMBV8M);
+const THUMBV8M_FP_SIZE: Build = least("thumbv8m.main-fp-size", THUMBV8M_FP);
+const RISCV32IMC_SIZE: Build = least("riscv32imc-size", RISCV32IMC);
+const RISCV32IMAC_SIZE: Build = least("riscv32imac-size", RISCV32IMAC);
+
 const AARCH64: Build = Build {
     name: "aarch64-linux",
     cores: "64-bit Arm under Linux",
     target: "aarch64-unknown-linux-gnu",
     cpu: None,
     feature: None,
+    profile: "release",
     when: "defined(__aarch64__) && defined(__linux__)",
     gcc: "aarch64-linux-gnu-gcc",
     flags: &[],
@@ -156,7 +175,7 @@ pub(crate) const X86_64: Build = Build {
 };
 
 /// Those that are shipped.
-pub(crate) const SHIPPED: [&Build; 12] = [
+pub(crate) const SHIPPED: [&Build; 20] = [
     &THUMBV6M,
     &THUMBV7M,
     &THUMBV7EM,
@@ -167,6 +186,14 @@ pub(crate) const SHIPPED: [&Build; 12] = [
     &THUMBV8_1M_MVE,
     &RISCV32IMC,
     &RISCV32IMAC,
+    &THUMBV6M_SIZE,
+    &THUMBV7M_SIZE,
+    &THUMBV7EM_SIZE,
+    &THUMBV7EM_FP_SIZE,
+    &THUMBV8M_SIZE,
+    &THUMBV8M_FP_SIZE,
+    &RISCV32IMC_SIZE,
+    &RISCV32IMAC_SIZE,
     &AARCH64,
     &X86_64,
 ];

@@ -258,9 +258,8 @@ fn folder(name: &str) -> Result<PathBuf> {
 }
 
 /// The arguments of `cargo rustc` that make the static library.
-pub(crate) const LIBRARY: [&str; 9] = [
+pub(crate) const LIBRARY: [&str; 8] = [
     "--quiet",
-    "--release",
     "--package",
     "mha-ffi",
     "--lib",
@@ -274,7 +273,12 @@ pub(crate) const LIBRARY: [&str; 9] = [
 fn library() -> Result<PathBuf> {
     let target = crate::target();
     let mut cargo = Command::new(cross::host_cargo());
-    cargo.current_dir(crate::root()).arg("rustc").args(LIBRARY).arg("--target-dir").arg(&target);
+    cargo
+        .current_dir(crate::root())
+        .args(["rustc", "--release"])
+        .args(LIBRARY)
+        .arg("--target-dir")
+        .arg(&target);
     call(&mut cargo)?;
     let library = target.join("release/libmha_ffi.a");
     ensure!(library.exists(), "cargo has made no {}", library.display());
@@ -514,7 +518,7 @@ fn examples() -> Result<()> {
 /// sizes, and a link without a panic path.
 fn cortex_m() -> Result<()> {
     let cross = Cross::new(tools::CORTEX_M4F);
-    call(cross.cargo("rustc")?.args(LIBRARY))?;
+    call(cross.cargo("rustc")?.arg("--release").args(LIBRARY))?;
     let library = cross.folder("release").join("libmha_ffi.a");
     let folder = folder("mps2-an386")?;
     let board = crate::root().join("tests/c/board");

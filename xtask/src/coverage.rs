@@ -61,7 +61,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
 
     // The C programs, over a library that counts.
-    call(cargo("rustc").args(c::LIBRARY))?;
+    call(cargo("rustc").arg("--release").args(c::LIBRARY))?;
     let library = folder.join("release/libmha_ffi.a");
     for program in c::programs_for_coverage(&library)? {
         let mut command = Command::new(&program);

@@ -164,11 +164,19 @@ fn which() -> String {
 }
 
 fn table() -> String {
-    let mut text = String::from("| archive | processors | of Rust's target |\n|---|---|---|");
+    let mut text =
+        String::from("| archive | processors | of Rust's target | made for |\n|---|---|---|---|");
     for build in SHIPPED {
-        text += &format!("\n| `lib/{}` | {} | `{}` |", build.name, build.cores, build.target);
+        let purpose = if build.profile == "size" { "the least code" } else { "speed" };
+        let Build { name, cores, target, .. } = build;
+        text += &format!("\n| `lib/{name}` | {cores} | `{target}` | {purpose} |");
     }
     text
+}
+
+/// The archives of a CMSIS-Pack: one for each processor.
+fn arm_of_pack() -> impl Iterator<Item = &'static Build> {
+    SHIPPED.into_iter().filter(|build| build.is_arm() && build.profile == "release")
 }
 
 /// A processor as a CMSIS-Pack names it.
@@ -192,10 +200,10 @@ fn conditions() -> String {
         let fpu = if fpu.is_empty() { String::new() } else { format!(" Dfpu=\"{fpu}\"") };
         format!("      <accept Dcore=\"{core}\"{fpu}/>")
     };
-    let arm = || SHIPPED.iter().filter(|build| build.is_arm());
-    lines.extend(arm().flat_map(|build| cores_of_pack(build)).map(|(core, fpu)| accept(core, fpu)));
+
+    lines.extend(arm_of_pack().flat_map(cores_of_pack).map(|(core, fpu)| accept(core, fpu)));
     lines.push("    </condition>".into());
-    for build in arm() {
+    for build in arm_of_pack() {
         lines.push(format!("    <condition id=\"{}\">", build.name));
         lines.extend(cores_of_pack(build).iter().map(|(core, fpu)| accept(core, fpu)));
         lines.push("    </condition>".into());
@@ -204,8 +212,8 @@ fn conditions() -> String {
 }
 
 fn files() -> String {
-    let arm = SHIPPED.iter().filter(|build| build.is_arm());
-    let line = |build: &&Build| {
+    let arm = arm_of_pack();
+    let line = |build: &Build| {
         let name = build.name;
         format!(
             "        <file category=\"library\" condition=\"{name}\" name=\"lib/{name}/libmha.a\"/>"

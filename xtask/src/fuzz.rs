@@ -105,7 +105,7 @@ fn build() -> Result<PathBuf> {
         "--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module \
          -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
          -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
-         -Cdebug-assertions -Ccodegen-units=1",
+         -Cdebug-assertions",
     );
     call(&mut cargo)?;
     Ok(target.join(TARGET).join("release/mha-fuzz"))

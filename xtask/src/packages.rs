@@ -38,9 +38,12 @@ pub(crate) fn test(report: &mut Report) {
     if let Some(python) = python::packages_for(report, "c: CMake", "cmake", &wanted, &[]) {
         for how in ["find", "subdirectory", "fetch"] {
             report.step(&format!("c: packages: CMake takes it by {how}"), || {
-                cmake(&python, &dist, how, how == "find")?;
+                if how == "find" {
+                    cmake(&python, &dist, how, "thumbv7em-fp")?;
+                    cmake(&python, &dist, how, "thumbv7em-fp-size")?;
+                }
                 if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-                    cmake(&python, &dist, how, false)?;
+                    cmake(&python, &dist, how, "x86_64-linux")?;
                 }
                 Ok(())
             });
@@ -58,10 +61,12 @@ pub(crate) fn test(report: &mut Report) {
     }
 }
 
-/// Builds the example over the package, for this machine or for a board, and runs it.
-fn cmake(python: &Path, dist: &Path, how: &str, on_board: bool) -> Result<()> {
+/// Builds the example over the package, for this machine or for a board, and runs it: it must take the
+/// archive.
+fn cmake(python: &Path, dist: &Path, how: &str, archive: &str) -> Result<()> {
+    let on_board = archive.starts_with("thumb");
     let source = crate::root().join("tests/c/packages/cmake");
-    let build = crate::target().join("c/cmake").join(format!("{how}-{on_board}"));
+    let build = crate::target().join("c/cmake").join(format!("{how}-{archive}"));
     let _ = fs::remove_dir_all(&build);
     let tool = |name: &str| {
         let mut command = Command::new(python.join("bin").join(name));
@@ -75,12 +80,12 @@ fn cmake(python: &Path, dist: &Path, how: &str, on_board: bool) -> Result<()> {
     if on_board {
         let toolchain = source.join("cortex-m4f.cmake");
         configure.arg(format!("-DCMAKE_TOOLCHAIN_FILE={}", toolchain.display()));
+        configure.args(archive.ends_with("-size").then_some("-DMHA_SIZE=ON"));
     }
     configure.env("PYTHONPATH", python);
     let said = output(&mut configure)?;
-    let archive = if on_board { "mha: thumbv7em-fp" } else { "mha: x86_64-linux" };
     ensure!(
-        said.lines().any(|line| line.ends_with(archive)),
+        said.lines().any(|line| line.ends_with(&format!("mha: {archive}"))),
         "another archive was chosen:\n{said}"
     );
     output(tool("cmake").arg("--build").arg(&build))?;

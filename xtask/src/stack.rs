@@ -30,7 +30,7 @@ pub(crate) struct Args {
 }
 
 /// More than any function of any build takes; in bytes.
-const BOUND: u64 = 6144;
+const BOUND: u64 = 6656;
 
 /// Carries the word out.
 pub(crate) fn run(args: Args) -> Result<()> {

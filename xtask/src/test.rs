@@ -167,6 +167,15 @@ fn core(report: &mut Report) {
         cargo().args(["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"]),
     );
     report.command("tests", cargo().args(["test", "--quiet"]));
+    let least = ["--package", "mha", "--package", "mha-conformance", "--features", "mha/size"];
+    report.command(
+        "lints of the least code",
+        cargo().args(["clippy", "--quiet"]).args(least).args(["--", "--deny", "warnings"]),
+    );
+    report.command(
+        "tests of the least code",
+        cargo().args(["test", "--quiet"]).args(least).args(["--lib", "--tests"]),
+    );
     report.command(
         "documentation",
         cargo()

@@ -1,5 +1,6 @@
 # mha_archive(variable): the name of the archive that fits what the compiler compiles for, told by its
-# macros; or MHA_ARCHIVE, where that is set. `lib` has a folder for each.
+# macros, that of the least code where MHA_SIZE is on; or MHA_ARCHIVE, where that is set. `lib` has a
+# folder for each.
 function(mha_archive variable)
   if(MHA_ARCHIVE)
     set(${variable} "${MHA_ARCHIVE}" PARENT_SCOPE)
@@ -26,7 +27,9 @@ function(mha_archive variable)
   endif()
   set(name "${CMAKE_MATCH_1}")
   # No macro tells an M7 from an M4.
-  if(name STREQUAL "thumbv7em-fp" AND "${flags}" MATCHES "cortex-m7")
+  if(MHA_SIZE)
+    set(name "${name}-size")
+  elseif(name STREQUAL "thumbv7em-fp" AND "${flags}" MATCHES "cortex-m7")
     set(name "thumbv7em-fp-m7")
   endif()
   set(${variable} "${name}" PARENT_SCOPE)

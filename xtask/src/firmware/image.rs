@@ -18,7 +18,7 @@ pub(crate) fn build(board: &Board, program: Program, variant: Variant) -> Result
     let cross = board.build.cross();
     report::call(&mut cargo_build(board, &cross, program, variant)?)?;
     // Variants and boards are built in one place: the image is kept from the next build.
-    let from = cross.folder("release").join(program.name());
+    let from = cross.folder(board.build.profile).join(program.name());
     let to = folder(board, program.name(), "rust")?
         .join(variant.feature().unwrap_or("whole"))
         .with_extension("elf");
@@ -33,7 +33,8 @@ pub(super) fn cargo_build(
     variant: Variant,
 ) -> Result<Command> {
     let mut command = cross.cargo("build")?;
-    command.args(["--quiet", "--release", "--package", "mha-firmware", "--bin", program.name()]);
+    command.args(["--quiet", "--profile", board.build.profile]);
+    command.args(["--package", "mha-firmware", "--bin", program.name()]);
     let features = variant.feature().into_iter().chain(board.build.feature);
     let features = features.chain((!board.is_roomy).then_some("small"));
     command.args(features.map(|feature| format!("--features={feature}")));
