@@ -14,6 +14,7 @@ use crate::plan::{SMALL, TileParts};
 use crate::softmax::{self, BLOCK, LOG2_E};
 use crate::store::Head;
 use crate::visible::{Queries, capped};
+use crate::work::{runs, width};
 
 /// Attends the rows of a tile to their keys: `mixed[row] = Σ_j weight(row, j) · value(j)`, and writes
 /// their scores where they are asked for.
@@ -341,24 +342,16 @@ fn mix<K: Kernel, R: Rules>(
         let column = tile.data.get(key - origin..).unwrap_or(&[]);
         column.iter().step_by(tile.stride.max(1)).take(rows).any(|&weight| weight != 0.0)
     };
-    let mut from = keys.start;
-    while from < keys.end {
-        let mut to = keys.end;
-        if see.has_holes() {
-            while from < to && !weighted(from) {
-                from += 1;
-            }
-            to = (from..to).find(|&key| !weighted(key)).unwrap_or(to);
-        }
+    let holes = see.has_holes();
+    for run in runs(keys, |key| !holes || weighted(key)) {
         let weights = Matrix {
-            data: tile.data.get(from - origin..).unwrap_or(&[]),
+            data: tile.data.get(run.start - origin..).unwrap_or(&[]),
             rows,
-            columns: to - from,
+            columns: width(&run),
             row_stride: tile.stride,
         };
         let start = if started { Start::Keep } else { Start::Zero };
-        K::product(weights, head.values(from, to - from), mixed, start, None);
-        from = to;
+        K::product(weights, head.values(run.start, width(&run)), mixed, start, None);
     }
 }
 

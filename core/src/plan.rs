@@ -189,15 +189,12 @@ impl Plan {
 
     /// The fastest plan that fits into `available` floats.
     pub(crate) fn fit(sizes: &Sizes, available: usize) -> Result<Self, Error> {
-        let least = Self::minimum();
-        let needed = least.len(sizes);
-        if needed > available {
-            return Err(Error::Length { argument: Argument::Scratch, needed, got: available });
-        }
-        if SMALL {
-            return Ok(least);
-        }
         let best = Self::recommended(sizes);
+        if SMALL {
+            let needed = best.len(sizes);
+            let wrong = Error::Length { argument: Argument::Scratch, needed, got: available };
+            return if needed > available { Err(wrong) } else { Ok(best) };
+        }
         let queries = if QUERIES < sizes.q_len { QUERIES } else { sizes.q_len };
         let one = Self { sequences: 1, queries, ..best };
         let apart = Self { gathered: one.group, ..one };
@@ -218,7 +215,11 @@ impl Plan {
                 rows -= 4;
             }
         }
-        let mut plan = least;
+        let mut plan = Self::minimum();
+        let needed = plan.len(sizes);
+        if needed > available {
+            return Err(Error::Length { argument: Argument::Scratch, needed, got: available });
+        }
         for rows in [2, 3] {
             let more = Self { rows, queries: rows, ..plan };
             if more.len(sizes) <= available {

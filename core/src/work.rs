@@ -562,6 +562,19 @@ pub(crate) fn width(range: &Range<usize>) -> usize {
     range.end.saturating_sub(range.start)
 }
 
+/// The parts of a range that are in use, each as long as it goes.
+pub(crate) fn runs(
+    all: Range<usize>,
+    used: impl Fn(usize) -> bool,
+) -> impl Iterator<Item = Range<usize>> {
+    let mut next = all.start;
+    core::iter::from_fn(move || {
+        let start = (next..all.end).find(|&i| used(i))?;
+        next = (start..all.end).find(|&i| !used(i)).unwrap_or(all.end);
+        Some(start..next)
+    })
+}
+
 /// `count` rows of a row-major matrix.
 pub(crate) fn rows(data: &[f32], first: usize, count: usize, width: usize) -> &[f32] {
     data.get(first * width..(first + count) * width).unwrap_or(&[])

@@ -24,7 +24,7 @@ use crate::plan::TileParts;
 use crate::softmax::{self, BLOCK};
 use crate::store::Head;
 use crate::visible::Queries;
-use crate::work::width;
+use crate::work::{runs, width};
 
 /// One head of a sequence: its keys and values, and where their gradients go.
 pub(super) struct Sequence<'a> {
@@ -93,7 +93,7 @@ pub(super) fn way_back<K: Kernel, R: Rules>(
 
     // 2. [deltas] = [rows]
     for (row, delta) in tile.deltas.iter_mut().enumerate().take(rows) {
-        let d_mixed = part_of(block.d_mixed, row, 0, block.d_mixed.columns);
+        let d_mixed = block.d_mixed.row(row);
         *delta = dot(d_mixed, block.mixed.row(row));
     }
     if let Some(from_scores) = block.from_scores {
@@ -110,7 +110,7 @@ pub(super) fn way_back<K: Kernel, R: Rules>(
                     dropout.apply(from, scores);
                 }
                 // A block at a time, so that the tiles do not show.
-                let from_scores = part_of(from_scores, row, from, count).chunks(BLOCK);
+                let from_scores = from_scores.part(row, from, count).chunks(BLOCK);
                 let blocks = from_scores.zip(scores.chunks(BLOCK));
                 blocks.for_each(|(from_scores, scores)| *delta += dot(from_scores, scores));
             }
@@ -135,7 +135,7 @@ pub(super) fn way_back<K: Kernel, R: Rules>(
             for row in 0..rows {
                 let d_scores = d_scores.row_mut(row);
                 if let Some(from_scores) = block.from_scores {
-                    let more = part_of(from_scores, row, from, count);
+                    let more = from_scores.part(row, from, count);
                     d_scores.iter_mut().zip(more).for_each(|(d, more)| *d += more);
                 }
                 if let Some(dropout) = see.dropout(row) {
@@ -277,24 +277,13 @@ fn add_to_queries<K: Kernel>(
         let column = column.iter().step_by(d_scores.row_stride.max(1)).take(d_scores.rows);
         column.into_iter().any(|&gradient| gradient != 0.0)
     };
-    let all = Columns { rows: width(&keys), ..sequence.keys };
-    let mut next = keys.start;
-    while next < keys.end {
-        let mut end = keys.end;
-        if holes {
-            while next < end && !reached(next) {
-                next += 1;
-            }
-            end = (next..end).find(|&key| !reached(key)).unwrap_or(end);
-        }
-        let part = Matrix {
-            data: d_scores.data.get(next - from..).unwrap_or(&[]),
-            columns: end - next,
-            ..d_scores
-        };
-        let data = all.data.get(next * all.row_stride..).unwrap_or(&[]);
-        K::product(part, Columns { data, rows: end - next, ..all }, d_queries, Start::Keep, None);
-        next = end;
+    let all = sequence.keys;
+    for run in runs(keys, |key| !holes || reached(key)) {
+        let columns = width(&run);
+        let data = d_scores.data.get(run.start - from..).unwrap_or(&[]);
+        let part = Matrix { data, columns, ..d_scores };
+        let data = all.data.get(run.start * all.row_stride..).unwrap_or(&[]);
+        K::product(part, Columns { data, rows: columns, ..all }, d_queries, Start::Keep, None);
     }
 }
 
@@ -344,10 +333,4 @@ pub(super) fn columns(of: Matrix<'_>) -> Columns<'_> {
 fn rows_of<'a>(of: &'a mut MatrixMut<'_>, from: usize, count: usize) -> MatrixMut<'a> {
     let data = of.data.get_mut(from * of.row_stride..).unwrap_or_default();
     MatrixMut::new(data, count, of.columns, of.row_stride)
-}
-
-/// Some columns of a row.
-fn part_of(of: Matrix<'_>, row: usize, from: usize, count: usize) -> &[f32] {
-    let at = row * of.row_stride + from;
-    of.data.get(at..at + count).unwrap_or(&[])
 }

@@ -17,7 +17,7 @@ use crate::softmax::{BLOCK, query_scale};
 use crate::store::{Store, StoreMut, Turn};
 use crate::transform::{Features, Side, rotate_back, transform, transforms};
 use crate::visible::Queries;
-use crate::work::{New, Weight, features, groups, row_major, rows, sequences, width};
+use crate::work::{New, Weight, features, groups, row_major, rows, runs, sequences, width};
 
 /// A checked call.
 pub(super) struct Backward<'a, R> {
@@ -387,7 +387,7 @@ fn projection_back<K: Kernel>(
             let rows = d_input.chunks_mut(input.columns.max(1)).take(input.rows);
             for (row, to) in rows.enumerate() {
                 let to = to.get_mut(outputs.clone()).unwrap_or_default();
-                let from = row_of(d_outputs, row);
+                let from = d_outputs.row(row);
                 to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
             }
         }
@@ -400,15 +400,11 @@ fn projection_back<K: Kernel>(
     }
     if let Some(d_weight) = to.weight {
         // A row that nothing comes back to may hold anything.
-        let mut next = 0;
-        let used = |row: &usize| row_of(d_outputs, *row).iter().any(|&d| d != 0.0);
-        while next < input.rows {
-            let from = (next..input.rows).find(used).unwrap_or(input.rows);
-            let end = (from..input.rows).find(|row| !used(row)).unwrap_or(input.rows);
-            let inputs = (some_rows(input, from, end), 0);
-            let d_outputs = (some_rows(d_outputs, from, end), outputs.start);
+        let used = |row: usize| d_outputs.row(row).iter().any(|&d| d != 0.0);
+        for run in runs(0..input.rows, used) {
+            let inputs = (some_rows(input, run.start, run.end), 0);
+            let d_outputs = (some_rows(d_outputs, run.start, run.end), outputs.start);
             weight.place().add_gradient::<K>(d_weight, inputs, d_outputs);
-            next = end;
         }
     }
 }
@@ -438,7 +434,7 @@ impl Weight<()> {
 /// Copies some columns of a matrix, so that they lie side by side.
 fn copy_columns(from: Matrix<'_>, which: &Range<usize>, to: &mut [f32]) {
     for (row, to) in to.chunks_mut(width(which).max(1)).enumerate().take(from.rows) {
-        let from = row_of(from, row).get(which.clone()).unwrap_or(&[]);
+        let from = from.row(row).get(which.clone()).unwrap_or(&[]);
         to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
     }
 }
@@ -446,7 +442,7 @@ fn copy_columns(from: Matrix<'_>, which: &Range<usize>, to: &mut [f32]) {
 /// Adds all rows.
 fn add_rows(from: Matrix<'_>, to: &mut [f32]) {
     for row in 0..from.rows {
-        to.iter_mut().zip(row_of(from, row)).for_each(|(to, from)| *to += from);
+        to.iter_mut().zip(from.row(row)).for_each(|(to, from)| *to += from);
     }
 }
 
@@ -454,11 +450,6 @@ fn add_rows(from: Matrix<'_>, to: &mut [f32]) {
 fn some_rows(of: Matrix<'_>, from: usize, end: usize) -> Matrix<'_> {
     let data = of.data.get(from * of.row_stride..).unwrap_or(&[]);
     Matrix { data, rows: end - from, ..of }
-}
-
-fn row_of(of: Matrix<'_>, row: usize) -> &[f32] {
-    let at = row * of.row_stride;
-    of.data.get(at..at + of.columns).unwrap_or(&[])
 }
 
 /// Calls `f` for each head of each row of a block, with the row's rotary position and where the head

@@ -10,7 +10,18 @@ pub(crate) struct Matrix<'a> {
     pub(crate) row_stride: usize,
 }
 
-impl Matrix<'_> {
+impl<'a> Matrix<'a> {
+    /// One row; nothing where there is no such row.
+    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+        self.part(row, 0, self.columns)
+    }
+
+    /// `count` elements of a row from `column` on; nothing where there are not as many.
+    pub(crate) fn part(&self, row: usize, column: usize, count: usize) -> &'a [f32] {
+        let at = row * self.row_stride + column;
+        self.data.get(at..at + count).unwrap_or_default()
+    }
+
     pub(super) fn in_bounds(&self) -> bool {
         in_rows(self.data.len(), self.rows, self.row_stride, self.columns)
     }
