@@ -259,7 +259,7 @@ pub(super) unsafe fn panels<T: Tiles, const TURN: u8>(
         let (c_at, together) = c.column(j);
         let widest = WIDEST * lanes::<T>();
         // More than four blocks of keys side by side are more than memory is read well at once.
-        let wide = T::WIDE && widest <= 4 * BLOCK;
+        let wide = T::WIDE && widest <= 4 * BLOCK && !cfg!(target_arch = "wasm32");
         let wide = wide && c.rows == 1 && !packing && together >= widest;
         let width = if wide { widest } else { T::VECTORS * lanes::<T>() };
         let columns = if wide { widest } else { width.min(together) };
@@ -808,8 +808,16 @@ pub(super) unsafe fn settle<V: Vector>(
     maxima: &mut [f32],
     near: bool,
 ) {
+    // Where registers are wide, what every row needs once is done for many rows at once.
+    let together = V::LANES >= 8;
+    if together {
+        let rows = tops.iter().zip(maxima.iter_mut()).take(tile.rows);
+        rows.for_each(|(top, m)| *m = softmax::ceil(*top));
+    }
     for (row, (top, m)) in tops.iter_mut().zip(maxima).enumerate().take(tile.rows) {
-        *m = softmax::ceil(*top);
+        if !together {
+            *m = softmax::ceil(*top);
+        }
         let logits = tile.row_mut(row);
         let against = if near { *m } else { finite(*m, logits) };
         // SAFETY: the instructions are the caller's promise.
@@ -828,8 +836,15 @@ pub(super) unsafe fn settle<V: Vector>(
                     acc[i] = acc[i].add(acc[i + registers]);
                 }
             }
-            *top = softmax::normaliser(acc[0].sum());
+            *top = acc[0].sum();
+            if !together {
+                *top = softmax::normaliser(*top);
+            }
         }
+    }
+    if together {
+        let rows = tops.iter_mut().take(tile.rows);
+        rows.for_each(|top| *top = softmax::normaliser(*top));
     }
 }
 
