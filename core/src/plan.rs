@@ -31,7 +31,7 @@ pub(crate) const KEYS: usize = if cfg!(target_os = "none") { 64 } else { 128 };
 
 /// The same for one query a sequence, which reads keys and values but once: the fewer turns between
 /// them the better for memory.
-const STEP_KEYS: usize = if cfg!(target_os = "none") { 64 } else { 256 };
+const STEP_KEYS: usize = if cfg!(target_os = "none") { 64 } else { 1024 };
 
 /// Features that a group of heads should have together, so that a product fills its registers and
 /// the output is not gone over too often.

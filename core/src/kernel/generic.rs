@@ -40,9 +40,6 @@ pub(super) struct Tile {
     b_lane: usize,
     c: *mut f32,
     c_row: usize,
-    /// The register of the widest tile from which on a gap lies before C's columns.
-    c_crossing: usize,
-    c_gap: usize,
     /// Lanes of the last register that exist.
     last: usize,
     start: TileStart,
@@ -107,6 +104,12 @@ pub(super) const WIDEST: usize = 8;
 /// Rows of B from use to prefetch.
 const AHEAD: usize = 8;
 
+/// The same for a tile of one row, which is through with a row of B sooner.
+const FURTHER_AHEAD: usize = 16;
+
+/// Rows of B that a single row of A goes through together.
+const STREAMS: usize = 4;
+
 /// Floats between two rows of B that count as far apart.
 const FAR: usize = 128;
 
@@ -140,10 +143,92 @@ pub(super) unsafe fn product<T: Tiles, const PACK: bool, const TURN: u8>(
         && c.rows >= PACK_ROWS;
     // SAFETY: the views are checked, the rest is passed on.
     unsafe {
+        let side_by_side = b.column_stride == 1 && b.block_stride == BLOCK;
+        let whole = c.columns.is_multiple_of(lanes::<T>()) && b.rows.is_multiple_of(STREAMS);
+        let more = c.columns > T::VECTORS * lanes::<T>();
+        if T::WIDE && TURN == STRAIGHT && c.rows == 1 && side_by_side && whole && more {
+            return row::<T::Vector>(a, b, c, start, scale);
+        }
         if PACK && (b.column_stride != 1 || far) {
             return T::packed::<TURN>(a, b, c, start, scale);
         }
         panels::<T, TURN>(a, b, c, start, scale, &mut []);
+    }
+}
+
+/// Columns of C that [`row`] keeps near.
+const NEAR: usize = 512;
+
+/// The product of a single row with rows of B that lie side by side: B, which is read but once, is read
+/// in the order of memory, and the row of C is kept near, whose own place may be slow to go over again
+/// and again.
+///
+/// # Safety
+/// The views lie inside their slices and fit each other; columns fill registers, and rows of B come in
+/// whole [`STREAMS`]; the machine has `V`'s instructions.
+#[inline(always)]
+unsafe fn row<V: Vector>(
+    a: Matrix<'_>,
+    b: Columns<'_>,
+    c: &mut MatrixMut<'_>,
+    start: Start<'_>,
+    scale: Option<f32>,
+) {
+    #[repr(align(64))]
+    struct Near([f32; NEAR]);
+    // 1. As many columns as fit.
+    let mut first = 0;
+    while first < c.columns {
+        let mut near = Near([0.0; NEAR]);
+        let near = near.0.get_mut(..NEAR.min(c.columns - first)).unwrap_or_default();
+        let (sums, n) = (near.as_mut_ptr(), near.len());
+        match start {
+            Start::Zero => {}
+            Start::Keep => each_column(c, first, near, |c, sum| *sum = *c),
+            Start::Columns(bias) => {
+                near.iter_mut().zip(bias.iter().skip(first)).for_each(|(to, from)| *to = *from);
+            }
+        }
+        // 2. A few rows of B at a time.
+        for k in (0..b.rows).step_by(STREAMS) {
+            // SAFETY: rows of B from k on, columns from `first` on: as many as there are.
+            unsafe {
+                let a: [V; STREAMS] =
+                    core::array::from_fn(|i| V::splat(*a.data.as_ptr().add(k + i)));
+                let b_at = b.data.as_ptr().add(k * b.row_stride + first);
+                for j in (0..n).step_by(V::LANES) {
+                    let mut acc = V::load(sums.add(j));
+                    for (i, a) in a.iter().enumerate() {
+                        let from = b_at.add(i * b.row_stride + j);
+                        acc = a.mul_add(V::load(from), acc);
+                        V::prefetch(from.wrapping_add(STREAMS * b.row_stride));
+                    }
+                    acc.store(sums.add(j));
+                }
+            }
+        }
+        // Times 1 every float stays what it is.
+        let factor = scale.unwrap_or(1.0);
+        each_column(c, first, near, |c, sum| *c = *sum * factor);
+        first += n;
+    }
+}
+
+/// Goes over floats and as many columns of the one row of C.
+#[inline(always)]
+fn each_column(
+    c: &mut MatrixMut<'_>,
+    first: usize,
+    floats: &mut [f32],
+    copy: impl Fn(&mut f32, &mut f32),
+) {
+    let mut done = 0;
+    while done < floats.len() {
+        let (at, together) = c.column(first + done);
+        let c = c.data.get_mut(at..at + together).unwrap_or_default();
+        let here = floats.get_mut(done..).unwrap_or_default();
+        c.iter_mut().zip(here).for_each(|(c, float)| copy(c, float));
+        done += together.max(1);
     }
 }
 
@@ -173,10 +258,9 @@ pub(super) unsafe fn panels<T: Tiles, const TURN: u8>(
     while j < c.columns {
         let (c_at, together) = c.column(j);
         let widest = WIDEST * lanes::<T>();
-        let wide = T::WIDE && c.rows == 1 && !packing && c.columns - j >= widest;
-        // The widest tile may cross from one block of C to the next.
-        let crosses = together.is_multiple_of(lanes::<T>()) && widest <= together + c.block;
-        let wide = wide && (together >= widest || crosses);
+        // More than four blocks of keys side by side are more than memory is read well at once.
+        let wide = T::WIDE && widest <= 4 * BLOCK && !cfg!(target_arch = "wasm32");
+        let wide = wide && c.rows == 1 && !packing && together >= widest;
         let width = if wide { widest } else { T::VECTORS * lanes::<T>() };
         let columns = if wide { widest } else { width.min(together) };
         let vectors = columns.div_ceil(lanes::<T>());
@@ -204,8 +288,6 @@ pub(super) unsafe fn panels<T: Tiles, const TURN: u8>(
                 b_lane: b.column_stride,
                 c: c.data.as_mut_ptr().wrapping_add(c_at),
                 c_row: c.row_stride,
-                c_crossing: together / lanes::<T>(),
-                c_gap: c.block_stride.wrapping_sub(c.block),
                 last: columns - (vectors - 1) * lanes::<T>(),
                 start: match start {
                     _ if k > 0 => TileStart::Keep,
@@ -475,10 +557,7 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
         let b_lane = if Lanes::<LANES>::KIND == SCATTERED { t.b_lane } else { 1 };
         let b_offset =
             |n: usize| (n * V::LANES / BLOCK) * t.b_block + (n * V::LANES % BLOCK) * b_lane;
-        let c_offset = |n: usize| {
-            let gap = if N == WIDEST && n >= t.c_crossing { t.c_gap } else { 0 };
-            n * V::LANES + gap
-        };
+        let c_offset = |n: usize| n * V::LANES;
         let mut acc = [[V::splat(0.0); N]; M];
         match t.start {
             TileStart::Zero => {}
@@ -508,6 +587,9 @@ pub(super) unsafe fn tile<V: Vector, const M: usize, const N: usize, const LANES
                 let a_here = V::broadcast(a);
                 for (n, acc) in acc.as_flattened_mut().iter_mut().enumerate() {
                     *acc = acc.accumulate(a_here, load_b(b.add(b_offset(n)), n));
+                    if Lanes::<LANES>::KIND == WHOLE {
+                        V::prefetch(b.wrapping_add(b_offset(n) + FURTHER_AHEAD * t.b_row));
+                    }
                 }
                 a = a.wrapping_add(a_step);
                 b = b.wrapping_add(t.b_row);
@@ -726,8 +808,16 @@ pub(super) unsafe fn settle<V: Vector>(
     maxima: &mut [f32],
     near: bool,
 ) {
+    // Where registers are wide, what every row needs once is done for many rows at once.
+    let together = V::LANES >= 8;
+    if together {
+        let rows = tops.iter().zip(maxima.iter_mut()).take(tile.rows);
+        rows.for_each(|(top, m)| *m = softmax::ceil(*top));
+    }
     for (row, (top, m)) in tops.iter_mut().zip(maxima).enumerate().take(tile.rows) {
-        *m = softmax::ceil(*top);
+        if !together {
+            *m = softmax::ceil(*top);
+        }
         let logits = tile.row_mut(row);
         let against = if near { *m } else { finite(*m, logits) };
         // SAFETY: the instructions are the caller's promise.
@@ -746,8 +836,15 @@ pub(super) unsafe fn settle<V: Vector>(
                     acc[i] = acc[i].add(acc[i + registers]);
                 }
             }
-            *top = softmax::normaliser(acc[0].sum());
+            *top = acc[0].sum();
+            if !together {
+                *top = softmax::normaliser(*top);
+            }
         }
+    }
+    if together {
+        let rows = tops.iter_mut().take(tile.rows);
+        rows.for_each(|top| *top = softmax::normaliser(*top));
     }
 }
 

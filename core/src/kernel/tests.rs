@@ -248,15 +248,27 @@ fn check_products<K: Kernel>(fused: bool, memory: &mut Memory) {
     }
     // Rows so far apart that panels are brought together for that alone.
     check_product::<K>(fused, (13, 9, 1000), Right::Rows, 24, memory);
+    // A single row of more columns than are kept near.
+    check_product::<K>(fused, (1, 7, 1099), Right::Rows, 0, memory);
 }
 
-/// The columns of a result in blocks, some of which the widest tile crosses: each row as it is where all
-/// lie side by side, and nothing between the blocks.
+/// The columns of a result in blocks: each row as it is where all lie side by side, and nothing between
+/// the blocks.
 fn check_blocks<K: Kernel>() {
     let mut noise = Noise(11);
     for (m, block, blocks) in [1, 2, 13].into_iter().flat_map(|m| {
-        let blocks =
-            [(1, 40), (3, 7), (8, 40), (16, 20), (24, 12), (32, 9), (64, 5), (72, 4), (160, 2)];
+        let blocks = [
+            (1, 40),
+            (3, 7),
+            (8, 40),
+            (16, 20),
+            (24, 12),
+            (32, 9),
+            (64, 5),
+            (72, 4),
+            (72, 9),
+            (160, 2),
+        ];
         blocks.map(|(block, blocks)| (m, block, blocks))
     }) {
         let (n, k, gap) = (block * blocks - 2 * (block / 3), 5, 3);
