@@ -92,7 +92,7 @@ int main(void)
     for (size_t i = 0; i < MHA_COUNT(x); ++i) x[i] = (float)(i * i % 23) / 11.0f - 1.0f;
     for (size_t i = 0; i < MHA_COUNT(x); ++i) { /* each row's goal is its sequence's mean */
         const size_t first = i / (LENGTH * WIDTH) * (LENGTH * WIDTH) + i % WIDTH;
-        for (size_t t = 0; t < LENGTH; ++t) goal[i] += x[first + t * WIDTH] / LENGTH;
+        for (size_t t = 0; t < LENGTH; ++t) goal[i] += x[first + t * WIDTH] / (float)LENGTH;
     }
     const mha_outputs outputs = { .y = MHA_SLICE(y) };
     float first = 0.0f, last = 0.0f, apart = 0.0f;
