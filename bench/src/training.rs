@@ -96,8 +96,9 @@ fn all(
             // 2. The others, compared with the fastest of ours.
             let (_, expected) = ours.last().context("there is a kernel")?;
             let expected = expected.results();
-            let mut asked: Vec<(Offer, f64, Asked)> = Vec::new();
+            let mut asked: Vec<(String, Offer, f64, Asked)> = Vec::new();
             for worker in &workers {
+                let environment = worker.borrow().environment().to_owned();
                 let offers = worker.borrow_mut().load(case, false, folder)?;
                 for (contender, offer) in offers.into_iter().enumerate() {
                     let error = worker
@@ -105,7 +106,8 @@ fn all(
                         .check_all(contender, &expected)
                         .with_context(|| format!("{} ({})", offer.library, offer.variant))?;
                     report.versions.insert(offer.library.clone(), offer.version.clone());
-                    asked.push((offer, error, Asked { worker: Rc::clone(worker), contender }));
+                    let asked_for = Asked { worker: Rc::clone(worker), contender };
+                    asked.push((environment.clone(), offer, error, asked_for));
                 }
             }
             // 3. Timed in turn, the machine's peak before and after.
@@ -123,21 +125,35 @@ fn all(
             peaks(report);
             for ((isa, trained), summary) in ours.iter().zip(&mut summaries) {
                 let bytes = Some(trained.scratch_bytes());
-                let figure = figure(case, threads, OURS, isa.name(), summary);
+                let figure = figure(case, "host", threads, OURS, isa.name(), summary);
                 report.figures.push(Figure { scratch_bytes: bytes, ..figure });
             }
-            for ((offer, error, _), summary) in asked.iter().zip(summaries) {
-                let figure = figure(case, threads, &offer.library, &offer.variant, summary);
+            for ((environment, offer, error, _), summary) in asked.iter().zip(summaries) {
+                let (library, variant) = (&offer.library, &offer.variant);
+                let figure = figure(case, environment, threads, library, variant, summary);
                 report.figures.push(Figure { error: Some(*error), ..figure });
+            }
+        }
+        for worker in &workers {
+            let worker = worker.borrow();
+            if let Some(peak) = worker.peak() {
+                note(report, worker.environment(), "simd128", threads, peak / 1e9);
             }
         }
     }
     Ok(())
 }
 
-fn figure(case: &Case, threads: usize, library: &str, variant: &str, summary: Summary) -> Figure {
+fn figure(
+    case: &Case,
+    environment: &str,
+    threads: usize,
+    library: &str,
+    variant: &str,
+    summary: Summary,
+) -> Figure {
     Figure {
-        environment: "host".into(),
+        environment: environment.into(),
         shape: case.name.into(),
         what: format!("{}, forward and backward", case.what),
         scores: false,

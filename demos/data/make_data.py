@@ -1,6 +1,6 @@
 """Make digits.safetensors and vowels.safetensors from two published packages.
 
-    pip install -r ../train/requirements.txt
+    pip install -r ../golden/requirements.txt
     pip download --no-deps aeon==1.6.0        # only its data files are read
     python make_data.py aeon-1.6.0-py3-none-any.whl
 

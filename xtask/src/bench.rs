@@ -40,7 +40,7 @@ const PEERS: [&str; 5] = ["numpy", "onnx", "onnxruntime", "openvino", "jax"];
 /// The libraries to compare with in JavaScript engines, and what drives Chromium.
 const WEB: [&str; 4] = [
     "onnxruntime-web@1.30.0",
-    "@tensorflow/tfjs-core@4.22.0",
+    "@tensorflow/tfjs@4.22.0",
     "@tensorflow/tfjs-backend-wasm@4.22.0",
     "playwright-core@1.65.1",
 ];

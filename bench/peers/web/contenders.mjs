@@ -86,6 +86,77 @@ async function tensorflow({ tf }, layer, tensors) {
   return { library: "tfjs-backend-wasm", version: tf.version_core, variant: "ops", call, result, end: () => tf.dispose(kept) };
 }
 
+/** Forward and backward with the gradients of all inputs and weights; the result is all of them in one array. */
+async function mhaTraining({ training }, layer, tensors) {
+  const { wq, wk, wv, wo, q, k, v, dy } = tensors;
+  const { q_in, k_in, v_in, qk, v: width, out, heads, batch, q_len, kv_len } = layer;
+  const dims = { qIn: q_in, kIn: k_in, vIn: v_in, qk, v: width, out };
+  const own = training.layer({ dims, heads, weights: { wq, wk, wv, wo } });
+  const y = new Float32Array(dy.length);
+  const like = Object.entries({ q, k, v, wq, wk, wv, wo }).map(([name, x]) => [name, new Float32Array(x.length)]);
+  const gradients = Object.fromEntries(like);
+  const asked = { q, k, v, batch, qLen: q_len, kvLen: kv_len };
+  const call = () => {
+    own.forward({ ...asked, y });
+    own.backward({ ...asked, dy, gradients });
+  };
+  const result = async () => (call(), [joined([y, ...Object.values(gradients)])]);
+  return { library: "mha", version: training.version, variant: training.isa, call, result, end: () => own.dispose() };
+}
+
+/** The same by TensorFlow.js, whose gradients are made of operations that its backend has. */
+async function tensorflowTraining({ tf }, layer, tensors) {
+  const { q_in, k_in, v_in, qk, v: width, out, heads, batch, q_len, kv_len } = layer;
+  const scale = tf.scalar(Math.fround((qk / heads) ** -0.5));
+  const shapes = {
+    q: [batch * q_len, q_in],
+    k: [batch * kv_len, k_in],
+    v: [batch * kv_len, v_in],
+    wq: [q_in, qk],
+    wk: [k_in, qk],
+    wv: [v_in, width],
+    wo: [width, out],
+  };
+  const given = Object.entries(shapes).map(([name, shape]) => tf.tensor(tensors[name], shape, "float32"));
+  const dy = tf.tensor(tensors.dy, [batch * q_len, out], "float32");
+  const { matMul, mul, reshape, softmax, transpose } = tf;
+  const split = (x, length, features) => transpose(reshape(x, [batch, length, heads, features / heads]), [0, 2, 1, 3]);
+  const forward = (q, k, v, wq, wk, wv, wo) => {
+    const [pq, pk] = [split(mul(matMul(q, wq), scale), q_len, qk), split(matMul(k, wk), kv_len, qk)];
+    const mixed = matMul(softmax(matMul(pq, pk, false, true)), split(matMul(v, wv), kv_len, width));
+    return matMul(reshape(transpose(mixed, [0, 2, 1, 3]), [batch * q_len, width]), wo);
+  };
+  const both = tf.valueAndGrads(forward);
+  const compute = () => {
+    const { value, grads } = both(given, dy);
+    return [value, ...grads].map((x) => x.dataSync());
+  };
+  const call = () => void tf.tidy(() => void compute());
+  const result = async () => {
+    let got;
+    tf.tidy(() => {
+      got = joined(compute());
+    });
+    return [got];
+  };
+  const end = () => tf.dispose([...given, dy, scale]);
+  return { library: "tfjs-backend-wasm", version: tf.version_core, variant: "ops", call, result, end };
+}
+
+/** Some arrays as one. */
+function joined(parts) {
+  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+const FORWARD = [["mha", mha], ["onnxruntime-web", onnxRuntime], ["tfjs-backend-wasm", tensorflow]];
+const TRAINING = [["mha", mhaTraining], ["tfjs-backend-wasm", tensorflowTraining]];
+
 let contenders = [];
 
 /** Makes everybody ready for a case; says who is, and who is not and why. */
@@ -93,7 +164,7 @@ export async function load(libraries, layer, tensors) {
   contenders.forEach(({ end }) => end());
   contenders = [];
   const refused = [];
-  for (const [library, make] of [["mha", mha], ["onnxruntime-web", onnxRuntime], ["tfjs-backend-wasm", tensorflow]]) {
+  for (const [library, make] of layer.training ? TRAINING : FORWARD) {
     try {
       contenders.push(await make(libraries, layer, tensors));
     } catch (error) {
@@ -103,7 +174,7 @@ export async function load(libraries, layer, tensors) {
   return { contenders: contenders.map(({ library, version, variant }) => ({ library, version, variant })), refused };
 }
 
-/** What one of them computes: `[y, scores]`. */
+/** What one of them computes: `[y, scores]`, or `[y and all gradients]`. */
 export function check(contender) {
   return contenders[contender].result();
 }

@@ -15,12 +15,14 @@ console.log = console.info = console.error;
 const peers = process.env.MHA_PEERS;
 const file = (...words) => pathToFileURL(join(...words)).href;
 const { load } = await import(file(process.env.MHA_PACKAGE, "index.js"));
-const libraries = { mha: await load() };
+const training = await import(file(process.env.MHA_PACKAGE, "train/train.js"));
+const libraries = { mha: await load(), training: await training.load() };
 const ort = await import(file(peers, "onnxruntime-web/dist/ort.node.min.mjs"));
 ort.env.wasm.numThreads = 1;
 libraries.ort = ort;
 const require = createRequire(join(peers, "x.js"));
-const tf = require("@tensorflow/tfjs-core");
+// Not the core alone, which has no gradients.
+const tf = require("@tensorflow/tfjs");
 const wasm = require("@tensorflow/tfjs-backend-wasm");
 tf.env().set("WASM_HAS_MULTITHREAD_SUPPORT", false);
 wasm.setWasmPaths(`${join(peers, "@tensorflow/tfjs-backend-wasm/dist")}/`);

@@ -1,12 +1,13 @@
 // What chromium.mjs drives, in the page.
 
 import { load } from "/mha/index.js";
+import { load as loadTraining } from "/mha/train/train.js";
 import * as ort from "/peers/onnxruntime-web/dist/ort.wasm.min.mjs";
 
 import * as contenders from "./contenders.mjs";
 import { peak } from "./peak.mjs";
 
-const NAMES = ["wq", "wk", "wv", "wo", "q", "k", "v", "past_k", "past_v"];
+const NAMES = ["wq", "wk", "wv", "wo", "q", "k", "v", "past_k", "past_v", "dy"];
 
 ort.env.wasm.numThreads = 1;
 ort.env.wasm.wasmPaths = "/peers/onnxruntime-web/dist/";
@@ -14,7 +15,7 @@ const { tf } = globalThis;
 tf.env().set("WASM_HAS_MULTITHREAD_SUPPORT", false);
 tf.wasm.setWasmPaths("/peers/@tensorflow/tfjs-backend-wasm/dist/");
 await tf.setBackend("wasm");
-const libraries = { mha: await load(), ort, tf };
+const libraries = { mha: await load(), training: await loadTraining(), ort, tf };
 
 /** Floats as base64: an array of numbers would take minutes to cross. */
 function base64(floats) {

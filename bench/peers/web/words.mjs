@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-const NAMES = ["wq", "wk", "wv", "wo", "q", "k", "v", "past_k", "past_v"];
+const NAMES = ["wq", "wk", "wv", "wo", "q", "k", "v", "past_k", "past_v", "dy"];
 
 /** Answers until the input ends. `there` has `load(layer, tensors)`, `check(i)`, `time(i, calls)`, `peak()`. */
 export async function answer(environment, there) {

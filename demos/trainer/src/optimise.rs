@@ -26,8 +26,11 @@ pub struct Settings {
     pub steps: u32,
     /// Items of a step.
     pub batch: usize,
-    /// The rate of Adam after warming up; it falls to 0 along a cosine.
+    /// The rate of Adam after warming up; it falls along a cosine.
     pub rate: f32,
+    /// The part of the rate that is left in the end. The average of the weights is then one over a valley
+    /// that they still move about in, which is flatter than the place where they would come to rest.
+    pub left: f32,
     /// The decay of matrices; gains, biases and positions are free.
     pub decay: f32,
     /// Dropout of scores and of what branches add.
@@ -192,7 +195,7 @@ pub fn train(
 fn rate(settings: &Settings, t: u32) -> f32 {
     let warm = (t as f32 / WARM as f32).min(1.0);
     let cosine = libm::cosf(PI * (t as f32 / settings.steps as f32));
-    settings.rate * warm * 0.5 * (1.0 + cosine)
+    settings.rate * warm * (settings.left + (1.0 - settings.left) * 0.5 * (1.0 + cosine))
 }
 
 /// One part of a step's batch.

@@ -15,6 +15,7 @@ pub const SETTINGS: Settings = Settings {
     steps: 4000,
     batch: 64,
     rate: 3e-3,
+    left: 0.0,
     decay: 0.3,
     drop: 0.1,
     smoothing: 0.05,
