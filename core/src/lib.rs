@@ -55,7 +55,7 @@
 //!
 //! # Features
 //! None is needed. `size` is the least code and working memory, with the same bits: a quarter of the flash,
-//! at some per cent of speed where floats are function calls, a factor of three to four with an FPU. Build it
+//! at some per cent of speed where floats are function calls, a factor of two to four with an FPU. Build it
 //! with `opt-level = "z"`. `cortex-m7` and `helium` name a processor of which more can be made.
 //!
 //! # Where to read

@@ -548,7 +548,7 @@ pub extern "C" fn mha_status_message(status: mha_status) -> *const c_char {
     message.unwrap_or_else(|| mha_status_reason(status))
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "size")))]
 mod tests {
     extern crate std;
     use super::*;
