@@ -11,14 +11,14 @@ use crate::builds::{self, Build};
 use crate::report::{Report, output};
 use crate::{dist, python, tools};
 
-/// What is built to be looked at: this machine's archive and one board's.
+/// What is built to be looked at: this machine's archive and one processor's two.
 fn made() -> Result<PathBuf> {
     let host: &[&Build] = if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
         &[&builds::X86_64]
     } else {
         &[]
     };
-    dist::make(&[host, &[&builds::THUMBV7EM_FP]].concat())
+    dist::make(&[host, &[&builds::THUMBV7EM_FP, &builds::THUMBV7EM_FP_SIZE]].concat())
 }
 
 /// Every check of the packages, a step each.
