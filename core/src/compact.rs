@@ -16,7 +16,7 @@ use core::f32::consts::LN_2;
 use core::ops::Range;
 
 use crate::call::{Inputs, Outputs, ScoresAt, Weights};
-use crate::dims::{Config, MAX_ELEMENTS, Shape, WeightOrder};
+use crate::dims::{Config, MAX_ELEMENTS, Shape};
 use crate::dropout::DropoutRow;
 use crate::error::{Argument, Error};
 use crate::kernel::{Dense, Start, weight};
@@ -24,7 +24,7 @@ use crate::options::Rules;
 use crate::plan::take;
 use crate::softmax::{self, BLOCK, query_scale};
 use crate::visible::biased;
-use crate::work::rows;
+use crate::work::{Weight, rows};
 
 /// Floats of scratch that [`forward`] needs: those of [`Plan::minimum`](crate::plan::Plan::minimum).
 const fn scratch_len(config: &Config, shape: Shape) -> usize {
@@ -105,15 +105,7 @@ pub(crate) fn forward<R: Rules>(
     Ok(())
 }
 
-/// One weight, whichever way it lies in memory.
-struct Weight<'a> {
-    data: &'a [f32],
-    inputs: usize,
-    outputs: usize,
-    order: WeightOrder,
-}
-
-impl Weight<'_> {
+impl Weight<&[f32]> {
     /// `out = (start + x · W) · factor` for `depth` inputs and `columns` outputs, from the given ones on.
     #[inline(never)]
     fn run(
@@ -126,10 +118,7 @@ impl Weight<'_> {
         out: &mut [f32],
         columns: usize,
     ) {
-        let (along, across) = match self.order {
-            WeightOrder::InOut => (self.outputs, 1),
-            WeightOrder::OutIn => (1, self.inputs),
-        };
+        let (along, across) = self.strides();
         let b = self.data.get(input * along + output * across..).unwrap_or(&[]);
         Dense { a: x, depth, b, along, across, start, factor }.run(out, columns);
     }
