@@ -66,8 +66,6 @@ impl super::Kernel for SmallKernel {
     ) {
         // A row and a block of columns at a time.
         for row in 0..c.rows {
-            let left = a.data.get(row * a.row_stride..).unwrap_or(&[]);
-            let left = left.get(..a.columns).unwrap_or(&[]);
             let mut column = 0;
             while column < c.columns {
                 let (to, side_by_side) = c.column(column);
@@ -81,7 +79,7 @@ impl super::Kernel for SmallKernel {
                 let out = out.get_mut(..count).unwrap_or_default();
                 let right = b.data.get(at..).unwrap_or(&[]);
                 Dense {
-                    a: left,
+                    a: a.row(row),
                     depth: a.columns,
                     b: right,
                     along: b.row_stride,
@@ -107,8 +105,7 @@ impl super::Kernel for SmallKernel {
 
     fn turn(from: Matrix<'_>, to: &mut MatrixMut<'_>) {
         for i in 0..from.rows {
-            let row = from.data.get(i * from.row_stride..).unwrap_or(&[]);
-            for (j, &x) in row.iter().enumerate().take(from.columns) {
+            for (j, &x) in from.row(i).iter().enumerate() {
                 if let Some(to) = to.data.get_mut(j * to.row_stride + i) {
                     *to = x;
                 }
@@ -177,8 +174,7 @@ impl super::Kernel for SmallKernel {
 
     fn differentiate(weights: Matrix<'_>, gradients: &mut MatrixMut<'_>, deltas: &[f32]) {
         for (row, &delta) in deltas.iter().enumerate().take(gradients.rows) {
-            let weights = weights.data.get(row * weights.row_stride..).unwrap_or(&[]);
-            for (g, &w) in gradients.row_mut(row).iter_mut().zip(weights) {
+            for (g, &w) in gradients.row_mut(row).iter_mut().zip(weights.row(row)) {
                 *g = if w > 0.0 { w * (*g - delta) } else { 0.0 };
             }
         }
