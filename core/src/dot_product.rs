@@ -1,6 +1,8 @@
 //! Attention without projections: queries, keys and values enter as they are.
 
 use crate::call::{Inputs, Outputs};
+#[cfg(feature = "size")]
+use crate::compact;
 use crate::dims::{Attention, Shape};
 use crate::error::{Argument, Error};
 use crate::kernel::{Columns, Isa, Kernel, Matrix, MatrixMut, Task};
@@ -158,6 +160,11 @@ fn run<R: Rules>(
         if options.norm.is_some() {
             return Err(Error::Conflict { argument: Argument::Norm, other });
         }
+    }
+    #[cfg(feature = "size")]
+    if !R::OPTIONAL {
+        let mut outputs = outputs;
+        return compact::dot_product(&attention, shape, &inputs, &mut outputs, scratch);
     }
     let sizes = Sizes::of_attention(&attention, shape.q_len);
     let plan = Plan::fit(&sizes, scratch.len())?;

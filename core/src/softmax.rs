@@ -79,6 +79,13 @@ pub(crate) fn shift(old: f32, new: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn total(sums: &[f32; BLOCK]) -> f32 {
     let mut sums = *sums;
+    add_up(&mut sums);
+    sums[0]
+}
+
+/// [`total`], which becomes the first of the sums.
+#[inline(always)]
+pub(crate) fn add_up(sums: &mut [f32; BLOCK]) {
     let mut half = BLOCK / 2;
     while half > 0 {
         if let Some((low, high)) = sums.split_at_mut_checked(half) {
@@ -86,7 +93,6 @@ pub(crate) fn total(sums: &[f32; BLOCK]) -> f32 {
         }
         half /= 2;
     }
-    sums[0]
 }
 
 /// Multiplies by a shift and flushes what would be subnormal; for values that are never negative.

@@ -32,10 +32,12 @@ macro_rules! fpu {
     };
 }
 
+mod lean;
 mod product;
 mod rows;
 mod tiles;
 
+pub(super) use lean::{add_eights, add_fours};
 pub(super) use product::{Panels, Row, TILE, Tiles, product};
 #[cfg(feature = "helium")]
 pub(super) use rows::total;

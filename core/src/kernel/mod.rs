@@ -54,7 +54,7 @@ mod x86;
 
 pub(crate) use matrix::{Columns, Matrix, MatrixMut, Start};
 #[cfg(feature = "size")]
-pub(crate) use small::{Dense, weight};
+pub(crate) use small::{Dense, weigh};
 
 #[cfg(not(all(target_arch = "arm", target_abi = "eabihf")))]
 use shell::stamp;

@@ -5,7 +5,7 @@ use super::matrix::{Columns, Matrix, MatrixMut, Start};
 use super::{Spread, turned};
 use crate::softmax::{self, BLOCK, EXP2};
 
-/// `(start + a · b) · factor`, each element summed over the depth in order.
+/// `start + a · b`, each element summed over the depth in order.
 pub(crate) struct Dense<'a> {
     /// `[rows, depth]`.
     pub(crate) a: &'a [f32],
@@ -15,42 +15,75 @@ pub(crate) struct Dense<'a> {
     pub(crate) along: usize,
     pub(crate) across: usize,
     pub(crate) start: Start<'a>,
-    pub(crate) factor: f32,
 }
 
 impl Dense<'_> {
     /// Computes as many rows of so many `columns` as there are in `out`.
     #[inline(never)]
     pub(crate) fn run(&self, out: &mut [f32], columns: usize) {
-        let last =
-            columns.saturating_sub(1) * self.across + self.depth.saturating_sub(1) * self.along;
-        let biased = !matches!(self.start, Start::Columns(bias) if bias.len() < columns);
-        let inside = biased && (last < self.b.len() || columns == 0 || self.depth == 0);
+        let Self { depth, along, across, start, .. } = *self;
+        let last = columns.saturating_sub(1) * across + depth.saturating_sub(1) * along;
+        let biased = !matches!(start, Start::Columns(bias) if bias.len() < columns);
+        let inside = biased && (last < self.b.len() || columns == 0 || depth == 0);
         debug_assert!(inside, "a product's operands must lie in their slices");
         if !inside {
             return;
         }
         let mut a = self.a;
         for row in out.chunks_exact_mut(columns.max(1)) {
-            let Some((left, rest)) = a.split_at_checked(self.depth) else { return };
+            let Some((left, rest)) = a.split_at_checked(depth) else { return };
             a = rest;
-            let mut column = self.b.as_ptr();
-            for (j, out) in row.iter_mut().enumerate() {
-                let mut sum = match self.start {
-                    Start::Zero => 0.0,
-                    Start::Keep => *out,
-                    Start::Columns(bias) => bias.get(j).copied().unwrap_or(0.0),
-                };
-                let mut right = column;
-                for left in left {
-                    // SAFETY: the last element of the last column lies inside `b`.
-                    sum += left * unsafe { *right };
-                    right = right.wrapping_add(self.along);
-                }
-                *out = sum * self.factor;
-                column = column.wrapping_add(self.across);
+            match start {
+                Start::Zero => row.iter_mut().for_each(|out| *out = 0.0),
+                Start::Keep => {}
+                Start::Columns(bias) => row.iter_mut().zip(bias).for_each(|(out, x)| *out = *x),
+            }
+            // SAFETY: the last element of the last column lies inside `b`.
+            unsafe { accumulate(row, left, self.b.as_ptr(), along, across) };
+        }
+    }
+}
+
+/// Adds a row times a matrix to a row, whose element (k, j) lies at `k · along + j · across`.
+///
+/// # Safety
+/// All elements of the matrix exist.
+#[inline(never)]
+unsafe fn accumulate(
+    mut out: &mut [f32],
+    row: &[f32],
+    mut column: *const f32,
+    along: usize,
+    across: usize,
+) {
+    // Columns or rows that lie in one piece are taken several at a time.
+    #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+    if (along == 1 || across == 1) && !row.is_empty() {
+        use super::cortex_m::{add_eights, add_fours};
+        let (count, step) = if across == 1 { (8, along) } else { (4, across) };
+        let groups = out.len() / count;
+        let (wide, rest) = out.split_at_mut_checked(groups * count).unwrap_or_default();
+        let (to, left, step) = (wide.as_mut_ptr(), row.as_ptr(), step * size_of::<f32>());
+        // SAFETY: the contract, and there are so many columns.
+        unsafe {
+            if groups == 0 {
+            } else if across == 1 {
+                add_eights(to, left, column, step, row.len(), groups);
+            } else {
+                add_fours(to, left, column, step, row.len(), groups);
             }
         }
+        out = rest;
+        column = column.wrapping_add(groups * count * across);
+    }
+    for out in out {
+        let mut at = column;
+        for left in row {
+            // SAFETY: the contract.
+            *out += left * unsafe { *at };
+            at = at.wrapping_add(along);
+        }
+        column = column.wrapping_add(across);
     }
 }
 
@@ -85,9 +118,11 @@ impl super::Kernel for SmallKernel {
                     along: b.row_stride,
                     across: b.column_stride,
                     start,
-                    factor: scale.unwrap_or(1.0),
                 }
                 .run(out, count);
+                if let Some(scale) = scale {
+                    out.iter_mut().for_each(|out| *out *= scale);
+                }
                 column += count;
             }
         }
@@ -146,10 +181,7 @@ impl super::Kernel for SmallKernel {
                 *m = raised;
             }
             for block in tile.row_mut(row).chunks_mut(BLOCK) {
-                for (logit, sum) in block.iter_mut().zip(sums.iter_mut()) {
-                    *logit = weight(*logit, *m);
-                    *sum += *logit;
-                }
+                weigh(block, *m, sums);
             }
         }
     }
@@ -181,15 +213,20 @@ impl super::Kernel for SmallKernel {
     }
 }
 
-/// `2^(l − m)`.
+/// Turns logits into weights against a maximum, `2^(l − m)`, and adds each to its sum.
 #[inline(never)]
-pub(crate) fn weight(l: f32, m: f32) -> f32 {
+pub(crate) fn weigh(row: &mut [f32], m: f32, sums: &mut [f32; BLOCK]) {
     if m == f32::INFINITY {
         // Keys at +∞ share the row.
-        return if l.is_nan() { l } else { f32::from(u8::from(l == m)) };
+        row.iter_mut().for_each(|l| *l = if *l == m { 0.0 } else { -m + *l });
     }
-    let n = softmax::round(l);
-    let f = l - n;
-    let p = EXP2.iter().rev().fold(0.0, |p, c| p * f + c);
-    softmax::scale_by_power(p, if m == f32::NEG_INFINITY { n } else { n - m })
+    let m = if m.is_finite() { m } else { 0.0 };
+    for (logit, sum) in row.iter_mut().zip(sums) {
+        let n = softmax::round(*logit);
+        let f = *logit - n;
+        let [c0, c1, c2, c3, c4, c5, c6] = EXP2;
+        let p = (((((c6 * f + c5) * f + c4) * f + c3) * f + c2) * f + c1) * f + c0;
+        *logit = softmax::scale_by_power(p, n - m);
+        *sum += *logit;
+    }
 }

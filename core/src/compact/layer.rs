@@ -1,0 +1,165 @@
+//! The layer: projections around [`Row`].
+
+use core::ops::Range;
+
+use super::row::{Head, Row, scale};
+use super::{ROW, check_scratch, sequence};
+use crate::call::{Inputs, Outputs, Weights};
+use crate::dims::{Config, Shape};
+use crate::error::Error;
+use crate::kernel::{Dense, Start};
+use crate::options::Rules;
+use crate::plan::take;
+use crate::softmax::{BLOCK, query_scale};
+use crate::work::{Weight, rows};
+
+/// Floats of scratch that [`forward`] needs: those of [`Plan::minimum`](crate::plan::Plan::minimum).
+const fn scratch_len(config: &Config, shape: Shape) -> usize {
+    let (d, d_v) = (config.attention.head_qk(), config.attention.head_v());
+    // Divisions have shown that these fit their inputs, and those fit memory: nothing wraps.
+    let row = config.attention.sharing() * (d + d_v);
+    let keys = shape.kv_len.div_ceil(BLOCK).saturating_mul(BLOCK);
+    let kept = keys.saturating_mul(d).saturating_add(shape.kv_len.saturating_mul(d_v));
+    kept.saturating_add(row + ROW)
+}
+
+/// What a call is given: all of it lies where the caller has it.
+pub(crate) struct Call<'a, R> {
+    pub(crate) config: &'a Config,
+    pub(crate) weights: &'a Weights<'a>,
+    pub(crate) shape: Shape,
+    pub(crate) inputs: &'a Inputs<'a, R>,
+}
+
+/// Computes some rows of a layer. The call is checked but for its scratch.
+pub(crate) fn forward<R: Rules>(
+    call: &Call<'_, R>,
+    of_call: Range<usize>,
+    outputs: &mut Outputs<'_>,
+    mut scratch: &mut [f32],
+) -> Result<(), Error> {
+    let Call { config, shape, inputs, .. } = *call;
+    check_scratch(scratch_len(config, shape), scratch.len())?;
+    let Config { attention, dims, .. } = config;
+    let (d, d_v) = (attention.head_qk(), attention.head_v());
+    let keys = take(&mut scratch, shape.kv_len * d);
+    let values = take(&mut scratch, shape.kv_len * d_v);
+    let query = take(&mut scratch, d);
+    let mixed = take(&mut scratch, d_v);
+    let Some(mut row) = Row::new(inputs, shape.kv_len, query, scratch) else { return Ok(()) };
+    let factor = query_scale(attention.scale, d);
+    let mut next = of_call.start;
+    let mut scores_before = 0;
+    while next < of_call.end {
+        let (batch, end) = sequence(shape, next, of_call.end);
+        let start = core::mem::replace(&mut next, end);
+        for head in 0..attention.heads {
+            call.project_keys(batch, head, keys, values);
+            let kept = Head { keys, key_stride: d, values, value_stride: d_v };
+            for query in start..end {
+                call.project_query(query, head, row.query);
+                scale(row.query, factor);
+                row.look(batch, head, query - batch * shape.q_len);
+                let scores = outputs.scores.as_deref_mut().unwrap_or_default();
+                let scores = scores.get_mut(scores_before..).unwrap_or_default();
+                scores_before += shape.kv_len;
+                let scores = scores.get_mut(..shape.kv_len).unwrap_or_default();
+                row.attend(&kept, mixed, scores, outputs.scores_at);
+                let y = outputs.y.get_mut((query - of_call.start) * dims.out..);
+                let y = y.and_then(|y| y.get_mut(..dims.out)).unwrap_or_default();
+                call.add_to(y, mixed, head);
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Weight<&[f32]> {
+    /// `out = start + x · W` for `depth` inputs and `columns` outputs, from the given ones on.
+    #[inline(never)]
+    fn run(
+        &self,
+        x: &[f32],
+        depth: usize,
+        (input, output): (usize, usize),
+        start: Start<'_>,
+        out: &mut [f32],
+        columns: usize,
+    ) {
+        let (along, across) = self.strides();
+        let b = self.data.get(input * along + output * across..).unwrap_or(&[]);
+        Dense { a: x, depth, b, along, across, start }.run(out, columns);
+    }
+}
+
+/// A bias from an output on.
+fn bias(bias: Option<&[f32]>, first: usize) -> Start<'_> {
+    match bias.and_then(|bias| bias.get(first..)) {
+        Some(bias) => Start::Columns(bias),
+        None => Start::Zero,
+    }
+}
+
+impl<R: Rules> Call<'_, R> {
+    /// The keys and values of a head, unless they are those of the one before.
+    #[inline(never)]
+    fn project_keys(&self, batch: usize, head: usize, keys: &mut [f32], values: &mut [f32]) {
+        let Config { dims, attention, weight_order: order } = self.config;
+        let (d, d_v) = (attention.head_qk(), attention.head_v());
+        let sharing = attention.sharing().max(1);
+        let kv_head = head / sharing;
+        if kv_head * sharing != head {
+            return;
+        }
+        let (weights, n) = (self.weights, self.shape.kv_len);
+        let x = rows(self.inputs.k, batch * n, n, dims.k_in);
+        let outputs = attention.kv_heads * d;
+        let weight = Weight { data: weights.wk, inputs: dims.k_in, outputs, order: *order };
+        let first = kv_head * d;
+        weight.run(x, dims.k_in, (0, first), bias(weights.bk, first), keys, d);
+        let x = rows(self.inputs.v, batch * n, n, dims.v_in);
+        let outputs = attention.kv_heads * d_v;
+        let weight = Weight { data: weights.wv, inputs: dims.v_in, outputs, order: *order };
+        let first = kv_head * d_v;
+        weight.run(x, dims.v_in, (0, first), bias(weights.bv, first), values, d_v);
+    }
+
+    #[inline(never)]
+    fn project_query(&self, row: usize, head: usize, query: &mut [f32]) {
+        let Config { dims, weight_order: order, .. } = *self.config;
+        let (d, weights) = (query.len(), self.weights);
+        let x = rows(self.inputs.q, row, 1, dims.q_in);
+        let weight = Weight { data: weights.wq, inputs: dims.q_in, outputs: dims.qk, order };
+        let first = head * d;
+        weight.run(x, dims.q_in, (0, first), bias(weights.bq, first), query, d);
+    }
+
+    /// Adds the head's part to a row of y; the first head starts it.
+    #[inline(never)]
+    fn add_to(&self, y: &mut [f32], mixed: &[f32], head: usize) {
+        let Config { dims, weight_order: order, .. } = *self.config;
+        let start = if head > 0 { Start::Keep } else { bias(self.weights.bo, 0) };
+        let weight = Weight { data: self.weights.wo, inputs: dims.v, outputs: dims.out, order };
+        let d_v = mixed.len();
+        weight.run(mixed, d_v, (head * d_v, 0), start, y, dims.out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dims::Dims;
+
+    #[test]
+    fn scratch_is_what_callers_size_it_by() {
+        for (qk, v, heads, kv_heads) in [(8, 8, 2, 1), (12, 24, 3, 3), (64, 32, 8, 2)] {
+            for kv_len in [0, 1, 15, 16, 17, 300] {
+                let dims = Dims::new((5, 6, 7), (qk, v), 9);
+                let config = Config::new(dims).heads(heads).kv_heads(kv_heads);
+                let shape = Shape::new(2, 3, kv_len);
+                assert_eq!(scratch_len(&config, shape), config.min_scratch_len(shape));
+                assert_eq!(config.scratch_len(shape), config.min_scratch_len(shape));
+            }
+        }
+    }
+}
