@@ -54,49 +54,49 @@ impl<'w> Weights<'w> {
         if let Err(error) = config.check() {
             return Err(error);
         }
-        let parts = [config.wq_len(), config.wk_len(), config.wv_len(), config.wo_len()];
-        let needed = config.weights_len();
-        let wrong = Error::Length { argument: Argument::Weights, needed, got: flat.len() };
-        let Some((wq, flat)) = flat.split_at_checked(parts[0]) else { return Err(wrong) };
-        let Some((wk, flat)) = flat.split_at_checked(parts[1]) else { return Err(wrong) };
-        let Some((wv, flat)) = flat.split_at_checked(parts[2]) else { return Err(wrong) };
-        let Some((wo, flat)) = flat.split_at_checked(parts[3]) else { return Err(wrong) };
-        let weights = Self::new(wq, wk, wv, wo);
-        if flat.is_empty() {
-            return Ok(weights);
-        }
-        let Some((bq, flat)) = flat.split_at_checked(config.dims.qk) else { return Err(wrong) };
-        let Some((bk, flat)) = flat.split_at_checked(config.attention.key_features()) else {
-            return Err(wrong);
+        let wrong = Error::Length {
+            argument: Argument::Weights,
+            needed: config.weights_len(),
+            got: flat.len(),
         };
-        let Some((bv, bo)) = flat.split_at_checked(config.attention.value_features()) else {
-            return Err(wrong);
-        };
-        if bo.len() != config.dims.out {
-            return Err(wrong);
+        let lens = config.part_lens();
+        let (mut parts, mut rest, mut i) = ([None; 8], flat, 0);
+        while i < lens.len() && !(i == 4 && rest.is_empty()) {
+            let Some((part, more)) = rest.split_at_checked(lens[i]) else { return Err(wrong) };
+            (parts[i], rest) = (Some(part), more);
+            i += 1;
         }
-        Ok(weights.biases(bq, bk, bv, bo))
+        if rest.is_empty() { Ok(Self::from_parts(parts)) } else { Err(wrong) }
+    }
+
+    /// From `wq wk wv wo bq bk bv bo`.
+    const fn from_parts(parts: [Option<&'w [f32]>; 8]) -> Self {
+        const fn weight(part: Option<&[f32]>) -> &[f32] {
+            match part {
+                Some(part) => part,
+                None => &[],
+            }
+        }
+        let [wq, wk, wv, wo, bq, bk, bv, bo] = parts;
+        Self { bq, bk, bv, bo, ..Self::new(weight(wq), weight(wk), weight(wv), weight(wo)) }
     }
 
     /// Checks every length against the configuration.
     pub(crate) const fn check(&self, config: &Config) -> Result<(), Error> {
-        let dims = &config.dims;
-        let lengths = [
-            (Argument::Wq, Some(self.wq), config.wq_len()),
-            (Argument::Wk, Some(self.wk), config.wk_len()),
-            (Argument::Wv, Some(self.wv), config.wv_len()),
-            (Argument::Wo, Some(self.wo), config.wo_len()),
-            (Argument::Bq, self.bq, dims.qk),
-            (Argument::Bk, self.bk, config.attention.key_features()),
-            (Argument::Bv, self.bv, config.attention.value_features()),
-            (Argument::Bo, self.bo, dims.out),
-        ];
+        const ARGUMENTS: [Argument; 8] = {
+            use Argument::{Bk, Bo, Bq, Bv, Wk, Wo, Wq, Wv};
+            [Wq, Wk, Wv, Wo, Bq, Bk, Bv, Bo]
+        };
+        let Self { wq, wk, wv, wo, bq, bk, bv, bo } = *self;
+        let parts = [Some(wq), Some(wk), Some(wv), Some(wo), bq, bk, bv, bo];
+        let lens = config.part_lens();
         let mut i = 0;
-        while i < lengths.len() {
-            if let (argument, Some(slice), needed) = lengths[i]
-                && slice.len() != needed
+        while i < lens.len() {
+            if let Some(part) = parts[i]
+                && part.len() != lens[i]
             {
-                return Err(Error::Length { argument, needed, got: slice.len() });
+                let (argument, needed) = (ARGUMENTS[i], lens[i]);
+                return Err(Error::Length { argument, needed, got: part.len() });
             }
             i += 1;
         }

@@ -112,13 +112,13 @@ impl Attention {
     /// Features of keys, all key/value heads together.
     #[must_use]
     pub const fn key_features(&self) -> usize {
-        self.kv_heads.saturating_mul(self.head_qk())
+        product(self.kv_heads, self.head_qk(), 1)
     }
 
     /// Features of values, all key/value heads together.
     #[must_use]
     pub const fn value_features(&self) -> usize {
-        self.kv_heads.saturating_mul(self.head_v())
+        product(self.kv_heads, self.head_v(), 1)
     }
 
     /// Query heads that share a key/value head.
@@ -225,25 +225,34 @@ impl Config {
     /// Elements of `wq`.
     #[must_use]
     pub const fn wq_len(&self) -> usize {
-        self.dims.q_in.saturating_mul(self.dims.qk)
+        product(self.dims.q_in, self.dims.qk, 1)
     }
 
     /// Elements of `wk`.
     #[must_use]
     pub const fn wk_len(&self) -> usize {
-        self.dims.k_in.saturating_mul(self.attention.key_features())
+        product(self.dims.k_in, self.attention.key_features(), 1)
     }
 
     /// Elements of `wv`.
     #[must_use]
     pub const fn wv_len(&self) -> usize {
-        self.dims.v_in.saturating_mul(self.attention.value_features())
+        product(self.dims.v_in, self.attention.value_features(), 1)
     }
 
     /// Elements of `wo`.
     #[must_use]
     pub const fn wo_len(&self) -> usize {
-        self.dims.v.saturating_mul(self.dims.out)
+        product(self.dims.v, self.dims.out, 1)
+    }
+
+    /// Elements of each part of the weights, in the order of a flat slice: `wq wk wv wo bq bk bv bo`.
+    #[must_use]
+    pub const fn part_lens(&self) -> [usize; 8] {
+        let (keys, values) = (self.attention.key_features(), self.attention.value_features());
+        let Dims { q_in, k_in, v_in, qk, v, out } = self.dims;
+        let (wk, wv) = (product(k_in, keys, 1), product(v_in, values, 1));
+        [product(q_in, qk, 1), wk, wv, product(v, out, 1), qk, keys, values, out]
     }
 
     /// Elements of all four weights together.
@@ -263,7 +272,7 @@ impl Config {
     /// Elements of the output, `[batch, q_len, out]`.
     #[must_use]
     pub const fn y_len(&self, shape: Shape) -> usize {
-        shape.queries().saturating_mul(self.dims.out)
+        product(shape.batch, shape.q_len, self.dims.out)
     }
 
     /// Elements of the scores, `[batch, heads, q_len, kv_len]`.
@@ -313,12 +322,12 @@ impl Shape {
 
     /// Query rows of the whole batch.
     pub(crate) const fn queries(&self) -> usize {
-        self.batch.saturating_mul(self.q_len)
+        product(self.batch, self.q_len, 1)
     }
 
     /// Key rows of the whole batch.
     pub(crate) const fn keys(&self) -> usize {
-        self.batch.saturating_mul(self.kv_len)
+        product(self.batch, self.kv_len, 1)
     }
 }
 
@@ -326,8 +335,14 @@ impl Attention {
     /// Elements of the scores, `[batch, heads, q_len, kv_len]`.
     #[must_use]
     pub const fn scores_len(&self, shape: Shape) -> usize {
-        self.heads.saturating_mul(shape.queries()).saturating_mul(shape.kv_len)
+        product(self.heads, shape.queries(), shape.kv_len)
     }
+}
+
+/// A product that stops at the largest number there is.
+#[cfg_attr(feature = "size", inline(never))]
+pub(crate) const fn product(a: usize, b: usize, c: usize) -> usize {
+    a.saturating_mul(b).saturating_mul(c)
 }
 
 /// Features of one head; 0 where there is no head, which a check refuses.

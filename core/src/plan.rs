@@ -273,6 +273,7 @@ pub(crate) struct TileParts<'a> {
 }
 
 /// Cuts the first `len` elements off; none where there are not as many.
+#[cfg_attr(feature = "size", inline(never))]
 pub(crate) fn take<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     let (part, left) = core::mem::take(rest).split_at_mut_checked(len).unwrap_or_default();
     *rest = left;
@@ -326,6 +327,7 @@ impl Attention {
 }
 
 /// Checks one slice against the length that the call needs.
+#[cfg_attr(feature = "size", inline(never))]
 pub(crate) fn exact(argument: Argument, got: usize, needed: usize) -> Result<(), Error> {
     if needed > MAX_ELEMENTS {
         Err(Error::TooLarge { argument })

@@ -116,19 +116,22 @@ pub(crate) fn query_scale(scale: Option<f32>, head_qk: usize) -> f32 {
     match scale {
         Some(scale) => scale * LOG2_E,
         // One rounding less than log2 e / √d.
-        None => root(LOG2_E_SQUARED / head_qk as f32),
+        None => square_root(LOG2_E_SQUARED / head_qk as f32),
     }
 }
 
 /// The square root of a normal number, rounded to nearest.
-#[cfg(not(feature = "size"))]
-fn root(x: f32) -> f32 {
+#[cfg(not(any(feature = "size", all(target_arch = "arm", target_abi = "eabihf"))))]
+fn square_root(x: f32) -> f32 {
     libm::sqrtf(x)
 }
 
+#[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+use crate::kernel::square_root;
+
 /// The same bit by bit: slower, and a sixth of the code.
-#[cfg(feature = "size")]
-fn root(x: f32) -> f32 {
+#[cfg(all(feature = "size", not(all(target_arch = "arm", target_abi = "eabihf"))))]
+fn square_root(x: f32) -> f32 {
     let bits = x.to_bits();
     // x = rest · 2^(exponent − 23), the exponent even; the root has half of it.
     let exponent = (bits >> 23).wrapping_sub(127).cast_signed();
@@ -150,13 +153,13 @@ fn root(x: f32) -> f32 {
 
 #[cfg(all(test, feature = "size"))]
 mod tests {
-    use super::root;
+    use super::square_root;
 
     #[test]
     fn a_root_bit_by_bit_is_that_of_the_library() {
         for bits in (0x0080_0000..0x7f80_0000u32).step_by(1_237) {
             let x = f32::from_bits(bits);
-            assert_eq!(root(x).to_bits(), libm::sqrtf(x).to_bits(), "{x}");
+            assert_eq!(square_root(x).to_bits(), libm::sqrtf(x).to_bits(), "{x}");
         }
     }
 }

@@ -371,7 +371,7 @@ impl Buffers {
             let known = each.filter_map(|(buffer, argument)| Some((buffer.as_ref()?, *argument)));
             for (buffer, argument) in known.chain([(&self.scratch, A::Scratch)]) {
                 // They have been found to lie apart.
-                written = written.and(buffer, argument).unwrap_or(Written::NOTHING);
+                written.add(buffer, argument).unwrap_or_default();
             }
             written
         })

@@ -103,23 +103,27 @@ impl Written {
         scores: &Buffer<f32>,
         scratch: &Buffer<f32>,
     ) -> Result<Self, Fault> {
-        Self::NOTHING.and(y, A::Y)?.and(scores, A::Scores)?.and(scratch, A::Scratch)
+        let mut written = Self::NOTHING;
+        written.add(y, A::Y)?;
+        written.add(scores, A::Scores)?;
+        written.add(scratch, A::Scratch)?;
+        Ok(written)
     }
 
     /// Adds a buffer, of four at most, that must lie apart from those before it.
-    pub(crate) fn and<T>(self, buffer: &Buffer<T>, argument: A) -> Result<Self, Fault> {
-        self.with(buffer.addresses(), argument)
+    pub(crate) fn add<T>(&mut self, buffer: &Buffer<T>, argument: A) -> Result<(), Fault> {
+        self.add_addresses(buffer.addresses(), argument)
     }
 
     #[inline(never)]
-    fn with(mut self, addresses: Range<usize>, argument: A) -> Result<Self, Fault> {
+    fn add_addresses(&mut self, addresses: Range<usize>, argument: A) -> Result<(), Fault> {
         if self.overlapping(&addresses).is_some() {
             return Err(Fault::new(K::Overlap, argument));
         }
         if let Some(free) = self.0.iter_mut().find(|(taken, _)| taken.is_empty()) {
             *free = (addresses, argument);
         }
-        Ok(self)
+        Ok(())
     }
 
     /// A slice that is read, apart from everything that is written.

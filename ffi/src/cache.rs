@@ -125,8 +125,10 @@ impl Changed {
         // SAFETY: the caller's promise; it is copied, so no reference outlives this line.
         let copy = unsafe { *read(cache, A::Cache)? };
         let (keys, values) = (copy.keys.buffer(A::Cache)?, copy.values.buffer(A::Cache)?);
-        let written = Written::NOTHING.and(&Buffer::new(cache, 1, A::Cache)?, A::Cache)?;
-        let written = written.and(&keys, A::Cache)?.and(&values, A::Cache)?;
+        let mut written = Written::NOTHING;
+        written.add(&Buffer::new(cache, 1, A::Cache)?, A::Cache)?;
+        written.add(&keys, A::Cache)?;
+        written.add(&values, A::Cache)?;
         Ok(Self { cache: copy, at: cache, keys, values, written })
     }
 

@@ -217,7 +217,7 @@ impl<'a> Open<'a> {
         let scratch = Buffer::new(scratch, scratch_len, A::Scratch)?;
         let mut written = Written::new(&outputs.y, &outputs.scores, &scratch)?;
         if let Some(lse) = lse {
-            written = written.and(lse, A::Lse)?;
+            written.add(lse, A::Lse)?;
         }
         Ok(Self { inputs, outputs, scratch, written })
     }
@@ -266,17 +266,16 @@ unsafe fn forward(
     // nothing else can fail and all of them have been found to lie apart from what is read.
     let open = unsafe { Open::new(inputs, outputs, scratch, scratch_len, None)? };
     // SAFETY: as above.
-    let layer = unsafe { read(layer, A::Layer)?.get(&open.written)? };
+    let layer = unsafe { read(layer, A::Layer)?.get(&open.written) };
+    // By reference: a layer that is moved is copied.
+    let layer = layer.as_ref().map_err(|fault| *fault)?;
     let (shape, heads) = (shape.get(), layer.config().attention.heads);
     // SAFETY: as above.
     let inputs = unsafe { open.inputs(shape, heads, Values::Read)? };
     // SAFETY: as above.
     let (outputs, scratch) = unsafe { open.written_to() };
-    match rows {
-        None => layer.forward(shape, inputs, outputs, scratch)?,
-        Some(rows) => layer.forward_rows(shape, rows, inputs, outputs, scratch)?,
-    }
-    Ok(())
+    let rows = rows.unwrap_or(0..shape.batch.saturating_mul(shape.q_len));
+    Ok(layer.forward_rows(shape, rows, inputs, outputs, scratch)?)
 }
 
 /// Attention between queries, keys and values that are projected already: NNlib's

@@ -104,6 +104,9 @@ impl mha_slice_mut {
     }
 }
 
+/// The parts of the weights, in the order of their struct.
+const PARTS: [A; 8] = [A::Wq, A::Wk, A::Wv, A::Wo, A::Bq, A::Bk, A::Bv, A::Bo];
+
 impl mha_layer {
     /// The crate's layer.
     ///
@@ -118,25 +121,23 @@ impl mha_layer {
         // Before a length is taken from it.
         config.check()?;
         let isa = isa(self.isa)?;
-        let w = &self.weights;
-        let weight = |slice: &mha_slice, needed: usize, argument: A| {
+        let mha_weights { wq, wk, wv, wo, bq, bk, bv, bo } = &self.weights;
+        let slices = [wq, wk, wv, wo, bq, bk, bv, bo];
+        let mut parts = [None; 8];
+        let needed = config.part_lens();
+        for (i, ((part, slice), needed)) in parts.iter_mut().zip(slices).zip(needed).enumerate() {
+            let is_bias = i >= 4;
+            if is_bias && slice.is_absent() {
+                continue;
+            }
             let len = if slice.len == 0 { needed } else { slice.len };
+            let argument = PARTS.get(i).copied().unwrap_or(A::Weights);
             // SAFETY: the caller's promise.
-            unsafe { mha_slice { len, ..*slice }.get(written, argument) }
-        };
-        let bias = |slice: &mha_slice, needed: usize, argument: A| {
-            if slice.is_absent() { Ok(None) } else { weight(slice, needed, argument).map(Some) }
-        };
-        let weights = Weights {
-            wq: weight(&w.wq, config.wq_len(), A::Wq)?,
-            wk: weight(&w.wk, config.wk_len(), A::Wk)?,
-            wv: weight(&w.wv, config.wv_len(), A::Wv)?,
-            wo: weight(&w.wo, config.wo_len(), A::Wo)?,
-            bq: bias(&w.bq, config.dims.qk, A::Bq)?,
-            bk: bias(&w.bk, config.attention.key_features(), A::Bk)?,
-            bv: bias(&w.bv, config.attention.value_features(), A::Bv)?,
-            bo: bias(&w.bo, config.dims.out, A::Bo)?,
-        };
+            *part = Some(unsafe { mha_slice { len, ..*slice }.get(written, argument)? });
+        }
+        let [wq, wk, wv, wo, bq, bk, bv, bo] = parts;
+        let [wq, wk, wv, wo] = [wq, wk, wv, wo].map(Option::unwrap_or_default);
+        let weights = Weights { wq, wk, wv, wo, bq, bk, bv, bo };
         Ok(MultiHeadAttention::with_isa(config, weights, isa)?)
     }
 }

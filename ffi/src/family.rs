@@ -359,7 +359,8 @@ pub unsafe extern "C" fn mha_dot_product_attention_scores_with(
         let (shape, isa) = (shape.get(), self::isa(isa)?);
         let scores = Buffer::new(scores, scores_len, A::Scores)?;
         let scratch = Buffer::new(scratch, scratch_len, A::Scratch)?;
-        let written = Written::new(&Buffer::none(), &scores, &scratch)?.and(&given.lse, A::Lse)?;
+        let mut written = Written::new(&Buffer::none(), &scores, &scratch)?;
+        written.add(&given.lse, A::Lse)?;
         // SAFETY: as above.
         let inputs = unsafe { inputs.get(shape, attention.heads, Values::Ignored, &written)? };
         // SAFETY: as above.
@@ -459,7 +460,9 @@ pub unsafe extern "C" fn mha_merge(
         let (y_len, lse_len) =
             (rows.saturating_mul(attention.v), rows.saturating_mul(attention.heads));
         let (y, lse) = (Buffer::new(y, y_len, A::Y)?, Buffer::new(lse, lse_len, A::Lse)?);
-        let written = Written::NOTHING.and(&y, A::Y)?.and(&lse, A::Lse)?;
+        let mut written = Written::NOTHING;
+        written.add(&y, A::Y)?;
+        written.add(&lse, A::Lse)?;
         // SAFETY: as above.
         let other_y = unsafe { written.read(other_y, y_len, A::Y)? };
         // SAFETY: as above.

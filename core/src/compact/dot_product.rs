@@ -1,7 +1,7 @@
 //! Attention without projections: keys and values are read where the caller has them.
 
 use super::row::{Head, Row};
-use super::{ROW, check_scratch};
+use super::{ROW, check_scratch, part};
 use crate::call::{Inputs, Outputs};
 use crate::dims::{Attention, Shape};
 use crate::error::Error;
@@ -39,11 +39,9 @@ pub(crate) fn dot_product<R: Rules>(
                 row.query.iter_mut().zip(q).for_each(|(to, q)| *to = q * factor);
                 row.look(batch, head, query);
                 let scores = outputs.scores.as_deref_mut().unwrap_or_default();
-                let scores = scores.get_mut(scores_before..).unwrap_or_default();
+                let scores = part(scores, scores_before, kv_len);
                 scores_before += kv_len;
-                let scores = scores.get_mut(..kv_len).unwrap_or_default();
-                let y = outputs.y.get_mut(at * attention.v + head * d_v..);
-                let y = y.and_then(|y| y.get_mut(..d_v)).unwrap_or_default();
+                let y = part(outputs.y, at * attention.v + head * d_v, d_v);
                 row.attend(&kept, y, scores, outputs.scores_at);
             }
         }

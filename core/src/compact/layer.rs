@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::row::{Head, Row, scale};
-use super::{ROW, check_scratch, sequence};
+use super::{ROW, check_scratch, part, sequence};
 use crate::call::{Inputs, Outputs, Weights};
 use crate::dims::{Config, Shape};
 use crate::error::Error;
@@ -61,12 +61,10 @@ pub(crate) fn forward<R: Rules>(
                 scale(row.query, factor);
                 row.look(batch, head, query - batch * shape.q_len);
                 let scores = outputs.scores.as_deref_mut().unwrap_or_default();
-                let scores = scores.get_mut(scores_before..).unwrap_or_default();
+                let scores = part(scores, scores_before, shape.kv_len);
                 scores_before += shape.kv_len;
-                let scores = scores.get_mut(..shape.kv_len).unwrap_or_default();
                 row.attend(&kept, mixed, scores, outputs.scores_at);
-                let y = outputs.y.get_mut((query - of_call.start) * dims.out..);
-                let y = y.and_then(|y| y.get_mut(..dims.out)).unwrap_or_default();
+                let y = part(outputs.y, (query - of_call.start) * dims.out, dims.out);
                 call.add_to(y, mixed, head);
             }
         }

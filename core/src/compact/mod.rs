@@ -48,3 +48,9 @@ fn sequence(shape: Shape, next: usize, end: usize) -> (usize, usize) {
     let batch = next / shape.q_len.max(1);
     (batch, end.min((batch + 1) * shape.q_len))
 }
+
+/// So many elements from a place on; none where there are not as many.
+#[inline(never)]
+fn part(data: &mut [f32], at: usize, len: usize) -> &mut [f32] {
+    data.get_mut(at..).and_then(|data| data.get_mut(..len)).unwrap_or_default()
+}

@@ -156,29 +156,25 @@ impl<'a, R: Rules> Row<'a, R> {
     /// the running maximum where that is larger.
     #[inline(never)]
     fn see(&self, from: usize, logits: &mut [f32]) -> f32 {
-        let mut top = self.m;
         let Inputs { bias, mask, .. } = self.inputs;
-        for (key, logit) in (from..).zip(logits) {
-            let mut seen = true;
-            if let Some(bias) = bias {
-                let (at, step) = self.bias;
-                let bias = bias.at(at + key * step).unwrap_or(0.0);
-                *logit = biased(*logit, bias);
-                seen = bias != f32::NEG_INFINITY;
+        if let Some(bias) = bias {
+            let (at, step) = self.bias;
+            for (key, logit) in (from..).zip(&mut *logits) {
+                *logit = biased(*logit, bias.at(at + key * step).unwrap_or(0.0));
             }
-            if let Some(mask) = mask {
-                let (at, step) = self.mask;
-                seen &= !mask.hides_at(at + key * step);
-            }
-            if !seen {
-                *logit = f32::NEG_INFINITY;
-            } else if *logit == f32::NEG_INFINITY {
-                // Overflowed, which hides nothing.
-                *logit = f32::MIN;
-            }
-            top = if *logit > top { *logit } else { top };
+        } else {
+            // What has overflowed is not hidden.
+            logits.iter_mut().for_each(|l| *l = if *l < f32::MIN { f32::MIN } else { *l });
         }
-        top
+        if let Some(mask) = mask {
+            let (at, step) = self.mask;
+            for (key, logit) in (from..).zip(&mut *logits) {
+                if mask.hides_at(at + key * step) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
+        logits.iter().fold(self.m, |top, &logit| if logit > top { logit } else { top })
     }
 }
 

@@ -37,7 +37,7 @@ mod product;
 mod rows;
 mod tiles;
 
-pub(super) use lean::{add_eights, add_fours};
+pub(super) use lean::{add_columns, add_rows};
 pub(super) use product::{Panels, Row, TILE, Tiles, product};
 #[cfg(feature = "helium")]
 pub(super) use rows::total;
@@ -46,6 +46,12 @@ pub(super) use rows::{MAGIC, extremes_plainly};
 pub(super) use rows::{extremes, scale, weigh, weigh_all};
 #[cfg(feature = "helium")]
 pub(super) use tiles::{dots_with, finish, row_with};
+
+/// The square root, by the instruction that there is for it.
+#[unsafe(naked)]
+pub(crate) extern "C" fn square_root(x: f32) -> f32 {
+    core::arch::naked_asm!(fpu!(), "vsqrt.f32 s0, s0", "bx lr")
+}
 
 pub(crate) struct CortexMKernel;
 

@@ -52,6 +52,8 @@ mod wasm32;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+pub(crate) use cortex_m::square_root;
 pub(crate) use matrix::{Columns, Matrix, MatrixMut, Start};
 #[cfg(feature = "size")]
 pub(crate) use small::{Dense, weigh};

@@ -56,25 +56,23 @@ unsafe fn accumulate(
     along: usize,
     across: usize,
 ) {
-    // Columns or rows that lie in one piece are taken several at a time.
+    // Rows or columns of B that lie in one piece are taken four at a time.
     #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
-    if (along == 1 || across == 1) && !row.is_empty() {
-        use super::cortex_m::{add_eights, add_fours};
-        let (count, step) = if across == 1 { (8, along) } else { (4, across) };
-        let groups = out.len() / count;
-        let (wide, rest) = out.split_at_mut_checked(groups * count).unwrap_or_default();
-        let (to, left, step) = (wide.as_mut_ptr(), row.as_ptr(), step * size_of::<f32>());
+    if (along == 1 || across == 1) && !row.is_empty() && out.len() >= 4 {
+        use super::cortex_m::{add_columns, add_rows};
+        let count = out.len() & !3;
+        let (fours, rest) = out.split_at_mut_checked(count).unwrap_or_default();
+        let (to, left) = (fours.as_mut_ptr(), row.as_ptr());
         // SAFETY: the contract, and there are so many columns.
         unsafe {
-            if groups == 0 {
-            } else if across == 1 {
-                add_eights(to, left, column, step, row.len(), groups);
+            if across == 1 {
+                add_rows(to, left, column, along * size_of::<f32>(), row.len(), count);
             } else {
-                add_fours(to, left, column, step, row.len(), groups);
+                add_columns(to, left, column, across * size_of::<f32>(), row.len(), count);
             }
         }
         out = rest;
-        column = column.wrapping_add(groups * count * across);
+        column = column.wrapping_add(count * across);
     }
     for out in out {
         let mut at = column;
@@ -213,20 +211,36 @@ impl super::Kernel for SmallKernel {
     }
 }
 
+/// Added and subtracted, it rounds what is smaller than 2²² to an integer, ties to even.
+const MAGIC: f32 = 12_582_912.0;
+
 /// Turns logits into weights against a maximum, `2^(l − m)`, and adds each to its sum.
 #[inline(never)]
 pub(crate) fn weigh(row: &mut [f32], m: f32, sums: &mut [f32; BLOCK]) {
-    if m == f32::INFINITY {
-        // Keys at +∞ share the row.
-        row.iter_mut().for_each(|l| *l = if *l == m { 0.0 } else { -m + *l });
-    }
-    let m = if m.is_finite() { m } else { 0.0 };
+    let m = if m.abs() < 2_097_152.0 { m } else { bring_near(row, m) };
     for (logit, sum) in row.iter_mut().zip(sums) {
-        let n = softmax::round(*logit);
+        // Rounded wrongly only where it is so far below the maximum that it has no weight.
+        let n = (*logit + MAGIC) - MAGIC;
         let f = *logit - n;
         let [c0, c1, c2, c3, c4, c5, c6] = EXP2;
         let p = (((((c6 * f + c5) * f + c4) * f + c3) * f + c2) * f + c1) * f + c0;
         *logit = softmax::scale_by_power(p, n - m);
         *sum += *logit;
     }
+}
+
+/// Takes the same from a maximum and its logits; the maximum that is left. An even number, so that
+/// halves are rounded to where they were; what has a weight is near enough to the maximum for the
+/// difference to be exact.
+#[inline(never)]
+fn bring_near(row: &mut [f32], m: f32) -> f32 {
+    if m == f32::NEG_INFINITY {
+        // No key is visible: −∞ has no weight against anything.
+        return 0.0;
+    }
+    let odd = m.abs() < 16_777_216.0 && (m as i32) & 1 != 0;
+    let left = f32::from(u8::from(odd));
+    // Keys at +∞ share the row.
+    row.iter_mut().for_each(|l| *l = if *l == m { left } else { *l - (m - left) });
+    left
 }

@@ -2,25 +2,28 @@
 
 use core::arch::naked_asm;
 
-/// `out[j] += Σ row[k] · b[k · step + j]` for so many eights of columns. The step is in bytes.
+/// `out[j] += Σ row[k] · b[k · step + j]` for so many columns, a multiple of four. The step is in bytes.
 ///
 /// # Safety
-/// What is described exists; there is a depth and an eight.
+/// What is described exists, and the depth is at least 1.
 #[unsafe(naked)]
-pub(in crate::kernel) unsafe extern "C" fn add_eights(
+pub(in crate::kernel) unsafe extern "C" fn add_rows(
     out: *mut f32,
     row: *const f32,
     b: *const f32,
     step: usize,
     depth: usize,
-    eights: usize,
+    columns: usize,
 ) {
+    // Eight at a time, then four.
     naked_asm!(
         fpu!(),
         "push {{r4-r7}}",
         "vpush {{s16}}",
         "ldrd r4, r5, [sp, #20]",
         "1:",
+        "subs r5, r5, #8",
+        "blo 3f",
         "vldmia r0, {{s0-s7}}",
         "mov r6, r1",
         "mov r7, r2",
@@ -49,26 +52,46 @@ pub(in crate::kernel) unsafe extern "C" fn add_eights(
         "bne 2b",
         "vstmia r0!, {{s0-s7}}",
         "adds r2, r2, #32",
-        "subs r5, r5, #1",
-        "bne 1b",
+        "b 1b",
+        "3:",
+        "lsls r5, r5, #29",
+        "bpl 5f",
+        "vldmia r0, {{s0-s3}}",
+        "4:",
+        "vldmia r1!, {{s16}}",
+        "vldmia r2, {{s8-s11}}",
+        "add r2, r2, r3",
+        "vmul.f32 s8, s8, s16",
+        "vmul.f32 s9, s9, s16",
+        "vmul.f32 s10, s10, s16",
+        "vmul.f32 s11, s11, s16",
+        "vadd.f32 s0, s0, s8",
+        "vadd.f32 s1, s1, s9",
+        "vadd.f32 s2, s2, s10",
+        "vadd.f32 s3, s3, s11",
+        "subs r4, r4, #1",
+        "bne 4b",
+        "vstmia r0, {{s0-s3}}",
+        "5:",
         "vpop {{s16}}",
         "pop {{r4-r7}}",
         "bx lr",
     )
 }
 
-/// `out[j] += Σ row[k] · b[j · step + k]` for so many fours of columns. The step is in bytes.
+/// `out[j] += Σ row[k] · b[j · step + k]` for so many columns, a multiple of four and at least four. The
+/// step is in bytes.
 ///
 /// # Safety
-/// What is described exists; there is a depth and a four.
+/// What is described exists, and the depth is at least 1.
 #[unsafe(naked)]
-pub(in crate::kernel) unsafe extern "C" fn add_fours(
+pub(in crate::kernel) unsafe extern "C" fn add_columns(
     out: *mut f32,
     row: *const f32,
     b: *const f32,
     step: usize,
     depth: usize,
-    fours: usize,
+    columns: usize,
 ) {
     // Four of the depth at a time, then one by one.
     naked_asm!(
@@ -148,7 +171,7 @@ pub(in crate::kernel) unsafe extern "C" fn add_fours(
         // The last column's end, less the depth, and a step on.
         "sub r2, r9, r4, lsl #2",
         "add r2, r2, r3",
-        "subs r5, r5, #1",
+        "subs r5, r5, #4",
         "bne 1b",
         "vpop {{d8-d11}}",
         "pop {{r4-r9}}",
