@@ -50,30 +50,15 @@ impl Dense<'_> {
 /// All elements of the matrix exist.
 #[inline(never)]
 unsafe fn accumulate(
-    mut out: &mut [f32],
+    out: &mut [f32],
     row: &[f32],
     mut column: *const f32,
     along: usize,
     across: usize,
 ) {
-    // Rows or columns of B that lie in one piece are taken four at a time.
     #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
-    if (along == 1 || across == 1) && !row.is_empty() && out.len() >= 4 {
-        use super::cortex_m::{add_columns, add_rows};
-        let count = out.len() & !3;
-        let (fours, rest) = out.split_at_mut_checked(count).unwrap_or_default();
-        let (to, left) = (fours.as_mut_ptr(), row.as_ptr());
-        // SAFETY: the contract, and there are so many columns.
-        unsafe {
-            if across == 1 {
-                add_rows(to, left, column, along * size_of::<f32>(), row.len(), count);
-            } else {
-                add_columns(to, left, column, across * size_of::<f32>(), row.len(), count);
-            }
-        }
-        out = rest;
-        column = column.wrapping_add(count * across);
-    }
+    // SAFETY: the contract.
+    let out = unsafe { accumulate_fours(out, row, &mut column, along, across) };
     for out in out {
         let mut at = column;
         for left in row {
@@ -83,6 +68,40 @@ unsafe fn accumulate(
         }
         column = column.wrapping_add(across);
     }
+}
+
+/// Begins to [`accumulate`] where rows or columns of the matrix lie in one piece: all fours of columns;
+/// what is left.
+///
+/// # Safety
+/// That of [`accumulate`].
+#[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+#[inline(always)]
+unsafe fn accumulate_fours<'o>(
+    out: &'o mut [f32],
+    row: &[f32],
+    column: &mut *const f32,
+    along: usize,
+    across: usize,
+) -> &'o mut [f32] {
+    use super::cortex_m::{add_columns, add_rows};
+    let count = out.len() & !3;
+    if along != 1 && across != 1 || row.is_empty() || count == 0 {
+        return out;
+    }
+    let (fours, rest) = out.split_at_mut_checked(count).unwrap_or_default();
+    let (to, left) = (fours.as_mut_ptr(), row.as_ptr());
+    let [down, right] = [along, across].map(|floats| floats * size_of::<f32>());
+    // SAFETY: the contract, and there are so many columns.
+    unsafe {
+        if across == 1 {
+            add_rows(to, left, *column, down, row.len(), count);
+        } else {
+            add_columns(to, left, *column, right, row.len(), count);
+        }
+    }
+    *column = column.wrapping_add(count * across);
+    rest
 }
 
 pub(crate) struct SmallKernel;
@@ -243,4 +262,39 @@ fn bring_near(row: &mut [f32], m: f32) -> f32 {
     // Keys at +∞ share the row.
     row.iter_mut().for_each(|l| *l = if *l == m { left } else { *l - (m - left) });
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `2^(l − m)` as [`softmax`] defines it.
+    fn weight(l: f32, m: f32) -> f32 {
+        if m == f32::INFINITY {
+            return if l.is_nan() { l } else { f32::from(u8::from(l == m)) };
+        }
+        let n = softmax::round(l);
+        let p = EXP2.iter().rev().skip(1).fold(EXP2[6], |p, c| p * (l - n) + c);
+        softmax::scale_by_power(p, if m == f32::NEG_INFINITY { n } else { n - m })
+    }
+
+    #[test]
+    fn weights_are_those_of_the_law_however_large_the_maximum() {
+        let powers = (0..31).map(|power| (1u32 << power) as f32);
+        let near = powers.flat_map(|power| [-1.0, 0.0, 1.0, 2.0, 3.0].map(|more| power + more));
+        let maxima = near.flat_map(|m| [m, -m]).chain([1e30, -1e30, f32::MAX, f32::MIN]);
+        for m in maxima.chain([f32::INFINITY, f32::NEG_INFINITY]) {
+            let below = (0..1100).map(|eighths| m - eighths as f32 / 8.0);
+            let far = [m - 1e5, m * 2.0, f32::MIN, f32::NEG_INFINITY, f32::NAN];
+            let logits = below.chain(far).chain([m]).filter(|l| l.is_nan() || *l <= m);
+            for l in logits {
+                let (mut row, mut sums) = ([l; 3], [1.0; BLOCK]);
+                weigh(&mut row, m, &mut sums);
+                let expected = weight(l, m);
+                let same = |a: f32, b: f32| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+                assert!(row.iter().all(|&w| same(w, expected)), "{l} {m}: {row:?}, {expected}");
+                assert!(same(sums[0], 1.0 + expected) && sums[3] == 1.0, "{l} {m}: {sums:?}");
+            }
+        }
+    }
 }
