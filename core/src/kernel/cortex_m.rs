@@ -32,11 +32,13 @@ macro_rules! fpu {
     };
 }
 
+#[cfg(feature = "size")]
 mod lean;
 mod product;
 mod rows;
 mod tiles;
 
+#[cfg(feature = "size")]
 pub(super) use lean::{add_columns, add_rows};
 pub(super) use product::{Panels, Row, TILE, Tiles, product};
 #[cfg(feature = "helium")]
