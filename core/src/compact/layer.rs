@@ -11,7 +11,7 @@ use crate::kernel::{Dense, Start};
 use crate::options::Rules;
 use crate::plan::take;
 use crate::softmax::{BLOCK, query_scale};
-use crate::work::{Weight, rows};
+use crate::work::Weight;
 
 /// Floats of scratch that [`forward`] needs: those of [`Plan::minimum`](crate::plan::Plan::minimum).
 const fn scratch_len(config: &Config, shape: Shape) -> usize {
@@ -73,7 +73,8 @@ pub(crate) fn forward<R: Rules>(
 }
 
 impl Weight<&[f32]> {
-    /// `out = start + x · W` for `depth` inputs and `columns` outputs, from the given ones on.
+    /// `out = start + x · W` for `depth` inputs and `columns` outputs, from the given ones on; as many rows
+    /// as `out` has.
     #[inline(never)]
     fn run(
         &self,
@@ -98,6 +99,23 @@ fn bias(bias: Option<&[f32]>, first: usize) -> Start<'_> {
     }
 }
 
+/// A projection into heads.
+struct Projection<'a> {
+    x: &'a [f32],
+    weight: Weight<&'a [f32]>,
+    bias: Option<&'a [f32]>,
+}
+
+impl Projection<'_> {
+    /// The `d` features of a head, of the rows from `row` on.
+    #[inline(never)]
+    fn run(&self, row: usize, head: usize, out: &mut [f32], d: usize) {
+        let (width, first) = (self.weight.inputs, head * d);
+        let x = self.x.get(row * width..).unwrap_or(&[]);
+        self.weight.run(x, width, (0, first), bias(self.bias, first), out, d);
+    }
+}
+
 impl<R: Rules> Call<'_, R> {
     /// The keys and values of a head, unless they are those of the one before.
     #[inline(never)]
@@ -109,27 +127,21 @@ impl<R: Rules> Call<'_, R> {
         if kv_head * sharing != head {
             return;
         }
-        let (weights, n) = (self.weights, self.shape.kv_len);
-        let x = rows(self.inputs.k, batch * n, n, dims.k_in);
-        let outputs = attention.kv_heads * d;
-        let weight = Weight { data: weights.wk, inputs: dims.k_in, outputs, order: *order };
-        let first = kv_head * d;
-        weight.run(x, dims.k_in, (0, first), bias(weights.bk, first), keys, d);
-        let x = rows(self.inputs.v, batch * n, n, dims.v_in);
-        let outputs = attention.kv_heads * d_v;
-        let weight = Weight { data: weights.wv, inputs: dims.v_in, outputs, order: *order };
-        let first = kv_head * d_v;
-        weight.run(x, dims.v_in, (0, first), bias(weights.bv, first), values, d_v);
+        let (weights, row) = (self.weights, batch * self.shape.kv_len);
+        let (inputs, outputs) = (dims.k_in, attention.kv_heads * d);
+        let weight = Weight { data: weights.wk, inputs, outputs, order: *order };
+        Projection { x: self.inputs.k, weight, bias: weights.bk }.run(row, kv_head, keys, d);
+        let (inputs, outputs) = (dims.v_in, attention.kv_heads * d_v);
+        let weight = Weight { data: weights.wv, inputs, outputs, order: *order };
+        Projection { x: self.inputs.v, weight, bias: weights.bv }.run(row, kv_head, values, d_v);
     }
 
     #[inline(never)]
     fn project_query(&self, row: usize, head: usize, query: &mut [f32]) {
-        let Config { dims, weight_order: order, .. } = *self.config;
-        let (d, weights) = (query.len(), self.weights);
-        let x = rows(self.inputs.q, row, 1, dims.q_in);
+        let (Config { dims, weight_order: order, .. }, weights) = (*self.config, self.weights);
         let weight = Weight { data: weights.wq, inputs: dims.q_in, outputs: dims.qk, order };
-        let first = head * d;
-        weight.run(x, dims.q_in, (0, first), bias(weights.bq, first), query, d);
+        let d = query.len();
+        Projection { x: self.inputs.q, weight, bias: weights.bq }.run(row, head, query, d);
     }
 
     /// Adds the head's part to a row of y; the first head starts it.
