@@ -340,7 +340,7 @@ impl Attention {
 }
 
 /// A product that stops at the largest number there is.
-#[cfg_attr(feature = "size", inline(never))]
+#[cfg_attr(any(feature = "size", target_os = "none"), inline(never))]
 pub(crate) const fn product(a: usize, b: usize, c: usize) -> usize {
     a.saturating_mul(b).saturating_mul(c)
 }

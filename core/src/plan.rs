@@ -177,6 +177,7 @@ impl Plan {
     }
 
     /// Floats of scratch that this plan takes.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) const fn len(&self, sizes: &Sizes) -> usize {
         let kept = sizes.keys_len().saturating_add(sizes.values_len());
         let kept = kept.saturating_mul(self.sequences).saturating_mul(self.group);
@@ -273,7 +274,7 @@ pub(crate) struct TileParts<'a> {
 }
 
 /// Cuts the first `len` elements off; none where there are not as many.
-#[cfg_attr(feature = "size", inline(never))]
+#[cfg_attr(any(feature = "size", target_os = "none"), inline(never))]
 pub(crate) fn take<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     let (part, left) = core::mem::take(rest).split_at_mut_checked(len).unwrap_or_default();
     *rest = left;
@@ -327,7 +328,7 @@ impl Attention {
 }
 
 /// Checks one slice against the length that the call needs.
-#[cfg_attr(feature = "size", inline(never))]
+#[cfg_attr(any(feature = "size", target_os = "none"), inline(never))]
 pub(crate) fn exact(argument: Argument, got: usize, needed: usize) -> Result<(), Error> {
     if needed > MAX_ELEMENTS {
         Err(Error::TooLarge { argument })
