@@ -16,7 +16,7 @@ use mha_conformance::{Case, Causality, Comparison, Door, Process, files, wire};
 use crate::cross::{self, Cross};
 use crate::report::{Report, call, output};
 use crate::tools;
-use crate::{abi, fuzz, header, links, packages};
+use crate::{abi, disassembly, header};
 
 /// Builds tests/c/run_cases.c over the static library and gives the program's path. It reads
 /// requests on its standard input and answers on its standard output.
@@ -36,9 +36,6 @@ pub(crate) fn test(report: &mut Report) {
     if report.has("c: interface", &[&tools::ARM_GCC, &tools::RISCV_GCC]) {
         report.step("c: interface as committed", abi::check);
     }
-    packages::test(report);
-    links::test(report);
-    fuzz::test(report);
     let mut built = None;
     report.step("c: static library", || {
         built = Some(library()?);
@@ -65,7 +62,7 @@ pub(crate) fn test(report: &mut Report) {
                 let path = compiler.compile(program, standard, &flags, &library)?;
                 program.run(&mut Command::new(&path))?;
                 if program.name == "run_cases" {
-                    run_cases(Command::new(path))?;
+                    run_cases(Command::new(path), &CASES)?;
                 }
             }
             Ok(())
@@ -182,18 +179,26 @@ impl Program {
     }
 }
 
-/// The programs that need no input, over a library that counts which lines are run.
-pub(crate) fn programs_for_coverage(library: &Path) -> Result<Vec<PathBuf>> {
+/// Runs every program, the one for cases with all that there are, over a library that counts in the folder
+/// `counts` which lines are run; the programs' paths.
+pub(crate) fn run_counted(library: &Path, counts: &Path) -> Result<Vec<PathBuf>> {
     let compilers = compilers();
     let compiler = compilers.first().context("no C compiler")?;
-    let programs =
-        PROGRAMS.iter().filter(|program| !["run_cases", "sizes"].contains(&program.name));
-    programs
-        .map(|program| {
-            let flags = ["-O1", "-DCOVERAGE", "-u", "__llvm_profile_runtime"];
-            compiler.compile(program, program.language.usual(), &flags, library)
-        })
-        .collect()
+    let one = |program: &Program| {
+        let flags = ["-O1", "-DCOVERAGE", "-u", "__llvm_profile_runtime"];
+        let path = compiler.compile(program, program.language.usual(), &flags, library)?;
+        let command = || {
+            let mut command = Command::new(&path);
+            command.env("LLVM_PROFILE_FILE", counts.join("c-%m-%p.profraw"));
+            command
+        };
+        program.run(&mut command())?;
+        if program.name == "run_cases" {
+            run_cases(command(), &["cases", "cases_family", "cases_gradients"])?;
+        }
+        Ok(path)
+    };
+    PROGRAMS.iter().map(one).collect()
 }
 
 /// A compiler of both languages.
@@ -273,16 +278,14 @@ pub(crate) const LIBRARY: [&str; 8] = [
     "panic-handler",
 ];
 
-/// Builds the static library for this machine.
-fn library() -> Result<PathBuf> {
-    let target = crate::target();
+/// Builds the static library for this machine, with names that say which function is which.
+pub(crate) fn library() -> Result<PathBuf> {
+    // A folder of its own: the flags are not those of other builds.
+    let target = crate::target().join("library");
     let mut cargo = Command::new(cross::host_cargo());
-    cargo
-        .current_dir(crate::root())
-        .args(["rustc", "--release"])
-        .args(LIBRARY)
-        .arg("--target-dir")
-        .arg(&target);
+    cargo.current_dir(crate::root()).args(["rustc", "--release"]).args(LIBRARY);
+    cargo.arg("--target-dir").arg(&target);
+    cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", disassembly::FLAGS);
     call(&mut cargo)?;
     let library = target.join("release/libmha_ffi.a");
     ensure!(library.exists(), "cargo has made no {}", library.display());
@@ -383,12 +386,17 @@ fn symbols(library: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The case files of the repository through a program that speaks the protocol.
-fn run_cases(command: Command) -> Result<()> {
+/// The folders of cases that are run more slowly than by this machine alone.
+const CASES: [&str; 2] = ["cases", "cases_family"];
+
+/// The case files of the repository, those in some folders, through a program that speaks the protocol.
+fn run_cases(command: Command, folders: &[&str]) -> Result<()> {
     let mut door = Process::start("c", command)?;
     let mut passed = 0;
-    let mut paths = files(&crate::root().join("tests/cases"))?;
-    paths.extend(files(&crate::root().join("tests/cases_family"))?);
+    let mut paths = Vec::new();
+    for folder in folders {
+        paths.extend(files(&crate::root().join("tests").join(folder))?);
+    }
     for path in paths {
         // What cannot be read is the business of the suite of the cases.
         let Ok(case) = Case::read(&path) else { continue };
@@ -490,7 +498,7 @@ fn valgrind(library: &Path) -> Result<()> {
         };
         program.run(&mut command())?;
         if program.name == "run_cases" {
-            run_cases(command())?;
+            run_cases(command(), &CASES)?;
         }
     }
     Ok(())

@@ -63,12 +63,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     // The C programs, over a library that counts.
     call(cargo("rustc").arg("--release").args(c::LIBRARY))?;
     let library = folder.join("release/libmha_ffi.a");
-    for program in c::programs_for_coverage(&library)? {
-        let mut command = Command::new(&program);
-        command.env("LLVM_PROFILE_FILE", profiles.join("c-%m-%p.profraw"));
-        output(&mut command)?;
-        objects.push(program);
-    }
+    objects.extend(c::run_counted(&library, &profiles)?);
 
     let profile = folder.join("all.profdata");
     let mut merge = llvm("profdata")?;

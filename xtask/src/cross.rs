@@ -2,7 +2,8 @@
 //!
 //! Where rustup has the target installed, that is used. Elsewhere Debian's rustc-web, which comes
 //! with the source of the standard library, builds `core` along. Every set of flags has a target
-//! directory of its own, because a change of flags rebuilds everything.
+//! directory of its own, because a change of flags rebuilds everything; and so has every part of the
+//! standard library, so that builds for different kinds of machines do not wait for each other.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -96,8 +97,13 @@ impl Cross {
 
     fn target_dir(&self) -> PathBuf {
         let words = self.flags.split(|c: char| !c.is_ascii_alphanumeric());
-        let name = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-");
-        crate::target().join("cross").join(if name.is_empty() { "plain" } else { &name })
+        let library = match self.library {
+            Library::Core => "core",
+            Library::Alloc => "alloc",
+            Library::Std => "std",
+        };
+        let words = std::iter::once(library).chain(words.filter(|word| !word.is_empty()));
+        crate::target().join("cross").join(words.collect::<Vec<_>>().join("-"))
     }
 }
 

@@ -24,6 +24,7 @@ mod firmware;
 mod fuzz;
 mod header;
 mod kernels;
+mod lanes;
 mod links;
 mod npm;
 mod onnx;

@@ -2,6 +2,8 @@
 //! at the end.
 
 use std::fmt::Display;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -15,6 +17,12 @@ pub(crate) struct Report {
     strict: bool,
     /// Only steps with this in their name are taken.
     only: Option<String>,
+    outcome: Outcome,
+}
+
+/// What steps have come to: how many passed, and the others by name, each with the reason.
+#[derive(Default, serde::Deserialize, serde::Serialize)]
+pub(crate) struct Outcome {
     passed: usize,
     failed: Vec<(String, String)>,
     skipped: Vec<(String, String)>,
@@ -23,7 +31,7 @@ pub(crate) struct Report {
 impl Report {
     /// Nothing yet.
     pub(crate) fn new(strict: bool, only: Option<String>) -> Self {
-        Self { strict, only, passed: 0, failed: Vec::new(), skipped: Vec::new() }
+        Self { strict, only, outcome: Outcome::default() }
     }
 
     /// Carries one step out and records how it went. True when it passed; a step that was not asked for
@@ -39,12 +47,12 @@ impl Report {
         match result {
             Ok(()) => {
                 eprintln!("   passed: {name} ({seconds:.1} s)");
-                self.passed += 1;
+                self.outcome.passed += 1;
                 true
             }
             Err(error) => {
                 eprintln!("   FAILED: {name} ({seconds:.1} s)\n   {error:#}");
-                self.failed.push((name.into(), format!("{error:#}")));
+                self.outcome.failed.push((name.into(), format!("{error:#}")));
                 false
             }
         }
@@ -68,26 +76,46 @@ impl Report {
     pub(crate) fn skip(&mut self, name: &str, why: impl Display) {
         if self.strict {
             eprintln!("\n── {name}\n   FAILED: {why}");
-            self.failed.push((name.into(), why.to_string()));
+            self.outcome.failed.push((name.into(), why.to_string()));
             return;
         }
         eprintln!("\n── {name}\n   skipped: {why}");
-        self.skipped.push((name.into(), why.to_string()));
+        self.outcome.skipped.push((name.into(), why.to_string()));
+    }
+
+    /// Takes in what a suite came to that was run apart.
+    pub(crate) fn take(&mut self, suite: &str, outcome: Result<Outcome>) {
+        match outcome {
+            Ok(Outcome { passed, failed, skipped }) => {
+                self.outcome.passed += passed;
+                self.outcome.failed.extend(failed);
+                self.outcome.skipped.extend(skipped);
+            }
+            Err(error) => {
+                eprintln!("   FAILED: {suite}: {error:#}");
+                self.outcome.failed.push((suite.into(), format!("{error:#}")));
+            }
+        }
+    }
+
+    /// Writes what it has come to, for [`Report::take`].
+    pub(crate) fn save(&self, path: &Path) -> Result<()> {
+        Ok(fs::write(path, serde_json::to_vec(&self.outcome)?)?)
     }
 
     /// Lists what failed and what was skipped, then counts. True when something ran and nothing
     /// failed.
     pub(crate) fn finish(self) -> bool {
-        for (name, why) in &self.skipped {
+        let Outcome { passed, failed, skipped } = self.outcome;
+        for (name, why) in &skipped {
             eprintln!("skipped: {name}: {why}");
         }
-        for (name, why) in &self.failed {
+        for (name, why) in &failed {
             // The rest stands where it happened.
             eprintln!("FAILED: {name}: {}", why.lines().next().unwrap_or_default());
         }
-        let (failed, skipped) = (self.failed.len(), self.skipped.len());
-        println!("{} passed, {failed} failed, {skipped} skipped", self.passed);
-        failed == 0 && self.passed > 0
+        println!("{passed} passed, {} failed, {} skipped", failed.len(), skipped.len());
+        failed.is_empty() && passed > 0
     }
 }
 

@@ -1,14 +1,19 @@
 //! `cargo xtask test`: every suite, or those named.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 use clap::builder::PossibleValue;
 
 use crate::doors::Name;
+use crate::lanes::Job;
 use crate::report::{Report, call, output};
 use crate::tools::{self, Tool};
-use crate::{anarcii, c, check, cross, demo, firmware, kernels, npm, onnx, page, wasm};
+use crate::{
+    anarcii, c, check, cross, demo, firmware, fuzz, kernels, lanes, links, npm, onnx, packages,
+    page, wasm,
+};
 
 /// The arguments.
 #[derive(clap::Args)]
@@ -22,6 +27,12 @@ pub(crate) struct Args {
     /// Only the steps with this in their name
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// How many suites at a time; one says what happens while it happens
+    #[arg(long, default_value_t = 2)]
+    lanes: usize,
+    /// Where to write what the suite came to, for a run of several
+    #[arg(long, hide = true)]
+    record: Option<PathBuf>,
 }
 
 /// A set of tests with what it needs.
@@ -32,79 +43,42 @@ struct Suite {
     needs: &'static [&'static Tool],
     /// Without one of these a part of the suite is skipped.
     uses: &'static [&'static Tool],
+    /// What it writes under the target directory that other suites write too.
+    writes: &'static [&'static str],
     test: fn(&mut Report),
 }
 
-/// The suites, quick ones first.
-const SUITES: [Suite; 11] = [
+/// The npm package, and what is staged from it.
+const PACKAGE: &str = "package";
+/// The test programs in C.
+const PROGRAMS: &str = "programs";
+/// The archives that are shipped, which programs of firmware are linked with.
+const ARCHIVES: &str = "archives";
+
+/// The suites, those that take long first: the others fill the gaps beside them.
+const SUITES: [Suite; 13] = [
     Suite {
         name: "core",
         about: "everything that needs nothing but Rust: tests, formatting, lints, documentation",
         needs: &[],
         uses: &[],
+        writes: &[],
         test: core,
-    },
-    Suite {
-        name: "kernels",
-        about: "the kernels' loops as they are built, and their memory",
-        needs: &[&tools::LLVM],
-        uses: &[&tools::VALGRIND],
-        test: kernels::test,
-    },
-    Suite {
-        name: "c",
-        about: "the C and C++ interface",
-        needs: &[&tools::GCC],
-        uses: &[&tools::CLANG, &tools::LLVM, &tools::VALGRIND],
-        test: c::test,
-    },
-    Suite {
-        name: "wasm",
-        about: "the JavaScript package",
-        needs: &[&tools::RUST_WASM, &tools::NODE],
-        uses: &[],
-        test: wasm::test,
-    },
-    Suite {
-        name: "page",
-        about: "the attention page in a browser",
-        needs: &[&tools::RUST_WASM, &tools::NODE],
-        uses: &[&tools::CHROMIUM],
-        test: page::test,
     },
     Suite {
         name: "npm",
         about: "the package as it is published, in runtimes, bundlers and a browser",
         needs: &[&tools::RUST_WASM, &tools::NODE],
         uses: &[&tools::CHROMIUM],
+        writes: &[PACKAGE],
         test: npm::test,
-    },
-    Suite {
-        name: "conformance",
-        about: "the case files through every door",
-        needs: &[],
-        uses: &[&tools::GCC, &tools::RUST_WASM, &tools::NODE],
-        test: conformance,
-    },
-    Suite {
-        name: "onnx",
-        about: "ONNX's own conformance cases",
-        needs: &[],
-        uses: &[&tools::GCC, &tools::RUST_WASM, &tools::NODE, &tools::PYTHON],
-        test: onnx::test,
-    },
-    Suite {
-        name: "anarcii",
-        about: "a trained encoder-decoder out of a package from PyPI",
-        needs: &[],
-        uses: &[&tools::PYTHON],
-        test: anarcii::test,
     },
     Suite {
         name: "firmware",
         about: "the firmware demo in QEMU",
         needs: &[&tools::RUST_CORTEX_M, &tools::QEMU, &tools::LLVM],
         uses: &[&tools::GCC, &tools::ARM_GCC, &tools::RISCV_GCC],
+        writes: &[ARCHIVES],
         test: firmware::test,
     },
     Suite {
@@ -112,7 +86,88 @@ const SUITES: [Suite; 11] = [
         about: "the library on another kind of processor",
         needs: &[&tools::RUST_AARCH64],
         uses: &[&tools::LLVM],
+        writes: &[],
         test: aarch64,
+    },
+    Suite {
+        name: "c",
+        about: "the C and C++ interface",
+        needs: &[&tools::GCC],
+        uses: &[
+            &tools::CLANG,
+            &tools::LLVM,
+            &tools::VALGRIND,
+            &tools::RUST_CORTEX_M,
+            &tools::ARM_GCC,
+            &tools::RISCV_GCC,
+            &tools::QEMU,
+        ],
+        writes: &[PROGRAMS],
+        test: c::test,
+    },
+    Suite {
+        name: "fuzz",
+        about: "made-up calls of the C interface",
+        needs: &[],
+        uses: &[],
+        writes: &[],
+        test: fuzz::test,
+    },
+    Suite {
+        name: "packages",
+        about: "the archives and packages for C in other people's builds",
+        needs: &[&tools::RUST_CORTEX_M, &tools::LLVM, &tools::ARM_GCC, &tools::QEMU],
+        uses: &[&tools::PYTHON],
+        writes: &[ARCHIVES],
+        test: packages,
+    },
+    Suite {
+        name: "wasm",
+        about: "the JavaScript package",
+        needs: &[&tools::RUST_WASM, &tools::NODE],
+        uses: &[],
+        writes: &[PACKAGE],
+        test: wasm::test,
+    },
+    Suite {
+        name: "page",
+        about: "the attention page in a browser",
+        needs: &[&tools::RUST_WASM, &tools::NODE],
+        uses: &[&tools::CHROMIUM],
+        writes: &[PACKAGE],
+        test: page::test,
+    },
+    Suite {
+        name: "conformance",
+        about: "the case files through every door",
+        needs: &[],
+        uses: &[&tools::GCC, &tools::RUST_WASM, &tools::NODE],
+        writes: &[PACKAGE, PROGRAMS],
+        test: conformance,
+    },
+    Suite {
+        name: "onnx",
+        about: "ONNX's own conformance cases",
+        needs: &[],
+        uses: &[&tools::GCC, &tools::RUST_WASM, &tools::NODE, &tools::PYTHON],
+        writes: &[PACKAGE, PROGRAMS],
+        test: onnx::test,
+    },
+    Suite {
+        name: "kernels",
+        about: "the kernels' loops as they are built, and their memory",
+        needs: &[&tools::LLVM],
+        uses: &[&tools::VALGRIND],
+        writes: &[],
+        test: kernels::test,
+    },
+    Suite {
+        name: "anarcii",
+        about: "a trained encoder-decoder out of a package from PyPI",
+        needs: &[],
+        uses: &[&tools::PYTHON],
+        writes: &[],
+        test: anarcii::test,
     },
 ];
 
@@ -122,7 +177,7 @@ fn named(suite: &Suite) -> PossibleValue {
 }
 
 /// Carries the word out.
-pub(crate) fn run(Args { suites, strict, only }: Args) -> Result<()> {
+pub(crate) fn run(Args { suites, strict, only, lanes, record }: Args) -> Result<()> {
     let chosen = |suite: &&Suite| suites.is_empty() || suites.iter().any(|s| s == suite.name);
     let chosen: Vec<_> = SUITES.iter().filter(chosen).collect();
     let mut wanted: Vec<&Tool> = Vec::new();
@@ -131,19 +186,36 @@ pub(crate) fn run(Args { suites, strict, only }: Args) -> Result<()> {
             wanted.push(tool);
         }
     }
-    tools::get(&wanted);
 
-    let mut report = Report::new(strict, only);
-    for suite in chosen {
-        eprintln!("\n━━ {}: {}", suite.name, suite.about);
-        if report.has(suite.name, suite.needs) {
-            (suite.test)(&mut report);
+    let mut report = Report::new(strict, only.clone());
+    if lanes > 1 && chosen.len() > 1 {
+        let only = only.iter().flat_map(|only| ["--only", only]);
+        let options: Vec<_> = strict.then_some("--strict").into_iter().chain(only).collect();
+        let jobs = chosen.iter().map(|suite| suite.job()).collect();
+        lanes::run(jobs, lanes, &options, || tools::get(&wanted), &mut report);
+    } else {
+        tools::get(&wanted);
+        for suite in chosen {
+            eprintln!("\n━━ {}: {}", suite.name, suite.about);
+            if report.has(suite.name, suite.needs) {
+                (suite.test)(&mut report);
+            }
         }
+    }
+    if let Some(record) = record {
+        return report.save(&record);
     }
     if !report.finish() {
         std::process::exit(1);
     }
     Ok(())
+}
+
+impl Suite {
+    fn job(&self) -> Job {
+        let Self { name, needs, uses, writes, .. } = *self;
+        Job { name, writes, waits: !(needs.is_empty() && uses.is_empty()) }
+    }
 }
 
 fn cargo() -> Command {
@@ -152,7 +224,14 @@ fn cargo() -> Command {
     cargo
 }
 
-/// The workspace's default members: those that need nothing but Rust.
+/// The members of the workspace whose tests are built together.
+const TESTED: [(&str, &[&str]); 3] = [
+    ("tests", &["--workspace", "--exclude", "xtask", "--exclude", "mha-wasm"]),
+    ("tests of the JavaScript door in Rust", &["--package", "mha-wasm"]),
+    ("tests of xtask", &["--package", "xtask"]),
+];
+
+/// The workspace's members: those that need nothing but Rust.
 fn core(report: &mut Report) {
     report.command("formatting", cargo().args(["fmt", "--all", "--check"]));
     for apart in ["bench/peers/rust", "fuzz"] {
@@ -166,7 +245,10 @@ fn core(report: &mut Report) {
         "lints",
         cargo().args(["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"]),
     );
-    report.command("tests", cargo().args(["test", "--quiet"]));
+    // Apart from each other they have the features that others' crates have been built with already.
+    for (name, packages) in TESTED {
+        report.command(name, cargo().args(["test", "--quiet"]).args(packages));
+    }
     let least = ["--package", "mha", "--package", "mha-conformance", "--features", "mha/size"];
     report.command(
         "lints of the least code",
@@ -182,6 +264,12 @@ fn core(report: &mut Report) {
             .args(["doc", "--quiet", "--no-deps", "--document-private-items"])
             .env("RUSTDOCFLAGS", "--deny warnings"),
     );
+}
+
+/// What is shipped for C.
+fn packages(report: &mut Report) {
+    packages::test(report);
+    links::test(report);
 }
 
 /// The case files of the repository and the demo models through every door.
