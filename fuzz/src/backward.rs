@@ -11,9 +11,9 @@ mod pool;
 use std::ptr;
 
 use libfuzzer_sys::fuzz_target;
-use made::{NONE, Sizes, inputs, options, product, slice, slice_mut, weights};
+use made::{NO_WEIGHTS, NONE, Sizes, inputs, options, product, slice, slice_mut, weights};
 use mha_ffi::*;
-use pool::{Bytes, Pool};
+use pool::{Bytes, Pool, difference};
 
 fuzz_target!(|data: &[u8]| call(&mut Bytes::new(data)));
 
@@ -31,17 +31,7 @@ fn call(from: &mut Bytes<'_>) {
 
     let (config, attention) = (sizes.config(from), sizes.attention(from));
     let (kept_k, kept_v) = (sizes.shared(dims.qk), sizes.shared(dims.v));
-    let none = || mha_weights {
-        wq: NONE,
-        wk: NONE,
-        wv: NONE,
-        wo: NONE,
-        bq: NONE,
-        bk: NONE,
-        bv: NONE,
-        bo: NONE,
-    };
-    let weights = if bare { none() } else { weights(from, pool, &sizes) };
+    let weights = if bare { NO_WEIGHTS } else { weights(from, pool, &sizes) };
     let layer = mha_layer { config, weights, isa };
     let widths = match bare {
         true => [dims.qk, kept_k, kept_v],
@@ -176,15 +166,11 @@ fn call(from: &mut Bytes<'_>) {
             }
             let (first, second) =
                 (first.unwrap_or_default(), pool.at(gradient.data).unwrap_or_default());
-            let same = |(a, b): (&u32, &u32)| {
-                a == b || f32::from_bits(*a).is_nan() && f32::from_bits(*b).is_nan()
-            };
-            let differ = first.iter().zip(&second).position(|pair| !same(pair));
+            let differ = difference(&first, &second);
             assert!(
                 differ.is_none(),
-                "function {function}, gradient {which}: other bits with the least scratch at {differ:?} of {}: {:?} {:?}",
+                "function {function}, gradient {which}: other bits with the least scratch at {differ:?} of {}: {:?}",
                 first.len(),
-                differ.map(|at| (f32::from_bits(first[at]), f32::from_bits(second[at]))),
                 (&config, shape, part, isa, &inputs, options.as_ref())
             );
         }

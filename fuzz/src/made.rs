@@ -15,6 +15,8 @@ pub fn slice_mut((data, len): (*mut f32, usize)) -> mha_slice_mut {
 }
 
 pub const NONE: mha_slice = mha_slice { data: ptr::null(), len: 0 };
+pub const NO_WEIGHTS: mha_weights =
+    mha_weights { wq: NONE, wk: NONE, wv: NONE, wo: NONE, bq: NONE, bk: NONE, bv: NONE, bo: NONE };
 const NO_CAUSAL: mha_causal =
     mha_causal { mode: 0, offset: 0, offsets: ptr::null(), offsets_len: 0 };
 

@@ -11,9 +11,9 @@ mod pool;
 use std::ptr;
 
 use libfuzzer_sys::fuzz_target;
-use made::{NONE, Sizes, inputs, options, product, slice_mut, weights};
+use made::{NO_WEIGHTS, Sizes, inputs, options, product, slice_mut, weights};
 use mha_ffi::*;
-use pool::{Bytes, Pool};
+use pool::{Bytes, Pool, difference};
 
 fuzz_target!(|data: &[u8]| call(&mut Bytes::new(data)));
 
@@ -29,19 +29,7 @@ fn call(from: &mut Bytes<'_>) {
 
     let config = sizes.config(from);
     let attention = sizes.attention(from);
-    let weights = match bare {
-        true => mha_weights {
-            wq: NONE,
-            wk: NONE,
-            wv: NONE,
-            wo: NONE,
-            bq: NONE,
-            bk: NONE,
-            bv: NONE,
-            bo: NONE,
-        },
-        false => weights(from, pool, &sizes),
-    };
+    let weights = if bare { NO_WEIGHTS } else { weights(from, pool, &sizes) };
     let layer = mha_layer { config, weights, isa };
 
     // The cache, for those that have one: made full of what may lie anywhere.
@@ -246,15 +234,11 @@ fn call(from: &mut Bytes<'_>) {
             let mut small = vec![f32::NAN; least];
             assert_eq!(run(pool, small.as_mut_ptr(), least), 0, "the least scratch is too little");
             let second = pool.at(y.data).unwrap_or_default();
-            let same = |(a, b): (&u32, &u32)| {
-                a == b || f32::from_bits(*a).is_nan() && f32::from_bits(*b).is_nan()
-            };
-            let differ = first.iter().zip(&second).position(|pair| !same(pair));
+            let differ = difference(&first, &second);
             assert!(
                 differ.is_none(),
-                "function {function}: other bits with the least scratch at {differ:?} of {}: {:?} {:?}",
+                "function {function}: other bits with the least scratch at {differ:?} of {}: {:?}",
                 first.len(),
-                differ.map(|at| (f32::from_bits(first[at]), f32::from_bits(second[at]))),
                 (&config, shape, isa, &inputs, options.as_ref(), rows)
             );
         }

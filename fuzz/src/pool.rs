@@ -142,3 +142,11 @@ impl Pool {
         Some(found.iter().map(|x| x.to_bits()).collect())
     }
 }
+
+/// Where two buffers differ first, and the floats there; one NaN is like another.
+pub fn difference(first: &[u32], second: &[u32]) -> Option<(usize, f32, f32)> {
+    assert_eq!(first.len(), second.len(), "another buffer");
+    let pairs = first.iter().zip(second).map(|(a, b)| (f32::from_bits(*a), f32::from_bits(*b)));
+    let same = |(a, b): (f32, f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+    pairs.enumerate().find(|(_, pair)| !same(*pair)).map(|(at, (a, b))| (at, a, b))
+}

@@ -19,8 +19,23 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 /// The files with items of the interface, in the order in which the header has them.
-const SOURCES: [&str; 11] = [
-    "version", "status", "isa", "types", "options", "cache", "call", "family", "backward", "size",
+const SOURCES: [&str; 17] = [
+    "version",
+    "status",
+    "status/number",
+    "status/text",
+    "isa",
+    "types",
+    "options",
+    "cache",
+    "call",
+    "family",
+    "backward/types",
+    "backward/call",
+    "backward/apart",
+    "backward/size",
+    "backward/message",
+    "size",
     "init",
 ];
 
