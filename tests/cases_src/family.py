@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 import casefile
+import textbook
 from casefile import f32, full_dims, rng
 from textbook import dropped, project, total
 
@@ -41,16 +42,7 @@ def rotate(row, position, base=10000.0, dims=None, interleaved=False):
 
 def softmax(logits, sink=None):
     """Of the logits of the visible keys; the sink takes its share and keeps it."""
-    everything = logits + ([] if sink is None else [sink])
-    if any(math.isnan(x) for x in everything):
-        return [math.nan] * len(logits)
-    top = max(everything)
-    if top == math.inf:
-        shares = everything.count(math.inf)
-        return [1 / shares if x == math.inf else 0.0 for x in logits]
-    e = [math.exp(x - top) for x in everything]
-    whole = math.fsum(e)
-    return [x / whole for x in e[:len(logits)]]
+    return textbook.softmax(logits + ([] if sink is None else [sink]))[:len(logits)]
 
 
 def sees(meta, i, j, p, real):

@@ -174,10 +174,11 @@ def check(path, single):
     return complaints, share
 
 
-def main(arguments):
+def main(arguments, check=check, folder=CASES):
+    """Checks the files and folders among the arguments, or a folder."""
     check_philox()
     single, listing = "--f32" in arguments, "--list" in arguments
-    roots = [Path(a) for a in arguments if not a.startswith("--")] or [CASES]
+    roots = [Path(a) for a in arguments if not a.startswith("--")] or [folder]
     paths = sorted(p for root in roots for p in ([root] if root.is_file() else root.rglob("*.safetensors")) if p.parent.name != "invalid")
     try:
         from safetensors import deserialize

@@ -8,12 +8,11 @@ the case brings with it; with --f32 each case runs twice more, in single precisi
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
 from casefile import CASES, full_dims, read, widen
-from verify import TOLERANCE, check_philox, keep, softmax, softmax_base_two, worst
+from verify import TOLERANCE, keep, main, softmax, softmax_base_two, worst
 
 FOLDER = CASES.parent / "cases_family"
 KEYS = set("dims heads kv_heads weights scale causal causal_offset window softcap alibi rope scores_at dropout y_tol scores_tol source".split())
@@ -170,28 +169,5 @@ def check(path, single):
     return complaints, share
 
 
-def main(arguments):
-    check_philox()
-    single, listing = "--f32" in arguments, "--list" in arguments
-    roots = [Path(a) for a in arguments if not a.startswith("--")] or [FOLDER]
-    paths = sorted(p for root in roots for p in ([root] if root.is_file() else root.rglob("*.safetensors")) if p.parent.name != "invalid")
-    try:
-        from safetensors import deserialize
-    except ImportError:
-        deserialize = None  # the format check needs the package, the numbers do not
-    failed = 0
-    for path in paths:
-        if deserialize:
-            deserialize(path.read_bytes())
-        complaints, share = check(path, single)
-        failed += bool(complaints)
-        for c in complaints:
-            print(f"{path.parent.name}/{path.name}: {c}")
-        if listing and single:
-            print(f"{path.parent.name}/{path.name}: f32 uses {share:.3f} of the tolerance")
-    print(f"{len(paths) - failed} agree, {failed} disagree")
-    return 1 if failed or not paths else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], check, FOLDER))
