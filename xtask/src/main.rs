@@ -25,6 +25,7 @@ mod fuzz;
 mod header;
 mod kernels;
 mod lanes;
+mod layouts;
 mod links;
 mod npm;
 mod onnx;

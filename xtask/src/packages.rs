@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::builds::{self, Build};
 use crate::report::{Report, output};
-use crate::{dist, python, tools};
+use crate::{dist, layouts, python, tools};
 
 /// What is built to be looked at: this machine's archive and one processor's two.
 fn made() -> Result<PathBuf> {
@@ -48,6 +48,7 @@ pub(crate) fn test(report: &mut Report) {
                 Ok(())
             });
         }
+        layouts::test(report, &dist, &python);
     }
     let wanted = ["platformio==6.1.18"];
     if let Some(python) = python::packages_for(report, "c: PlatformIO", "platformio", &wanted, &[])
@@ -128,7 +129,7 @@ fn packs(python: &Path, dist: &Path) -> Result<()> {
 }
 
 /// PlatformIO with its packages in a folder.
-fn platformio(python: &Path, core: &Path) -> Command {
+pub(crate) fn platformio(python: &Path, core: &Path) -> Command {
     let mut pio = Command::new(python::PROGRAM);
     pio.env("PYTHONPATH", python).env("PLATFORMIO_CORE_DIR", core);
     pio.env("PLATFORMIO_SETTING_ENABLE_TELEMETRY", "no").args(["-m", "platformio"]);
