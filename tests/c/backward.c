@@ -124,6 +124,10 @@ static void statuses(void)
     upstream.dscores.len = SIZE_MAX / 2;
     expect(NULL, GRADIENT(TOO_LARGE, SCORES), "dscores: too large");
 
+    /* What reads is refused as on the way forward. */
+    layer.weights.wq.data = NULL;
+    expect(NULL, MHA_STATUS(MHA_KIND_NULL, MHA_ARGUMENT_WQ), "wq: null pointer");
+
     /* Options that there is no way back through. */
     const mha_options norm = { .norm = { .kind = MHA_NORM_KIND_RMS } };
     expect(&norm, MHA_STATUS(MHA_KIND_OPTION, MHA_ARGUMENT_NORM), "norm: no way back through it");
@@ -153,6 +157,12 @@ static void statuses(void)
     CHECK(mha_gradients_from_flat(&config, to.flat, FLAT - 1, &gradients)
           == MHA_STATUS(MHA_KIND_LENGTH, MHA_ARGUMENT_WEIGHTS));
     CHECK(mha_gradients_from_flat(&config, to.flat, FLAT, NULL) == GRADIENT(NULL, NONE));
+    const mha_gradients as_given = gradients;
+    const mha_status itself =
+        mha_gradients_from_flat(&config, (float *)(void *)&gradients, FLAT, &gradients);
+    CHECK(itself == GRADIENT(OVERLAP, NONE));
+    CHECK(memcmp(&gradients, &as_given, sizeof gradients) == 0);
+    CHECK(strcmp(mha_backward_status_message(itself), "gradients: overlaps another buffer") == 0);
     CHECK(strcmp(mha_backward_status_message(MHA_OK), "ok") == 0);
 }
 
@@ -203,6 +213,39 @@ static void parts(void)
     CHECK(same_bits(to.flat, whole.flat, Q_IN * QK + K_IN * QK));
 }
 
+/* Attention without projections: the least scratch is enough, one float less is not. */
+static void alone(void)
+{
+    static float qs[BATCH * Q * QK], ks[BATCH * KV * QK], vs[BATCH * KV * V], above[BATCH * Q * V];
+    static struct { float q[BATCH * Q * QK], k[BATCH * KV * QK], v[BATCH * KV * V]; } got, whole;
+    fill(qs, MHA_COUNT(qs), 8);
+    fill(ks, MHA_COUNT(ks), 9);
+    fill(vs, MHA_COUNT(vs), 10);
+    fill(above, MHA_COUNT(above), 11);
+    const mha_attention attention = { .heads = HEADS, .qk = QK, .v = V };
+    const mha_inputs given = { .q = MHA_SLICE(qs), .k = MHA_SLICE(ks), .v = MHA_SLICE(vs) };
+    const mha_upstream from = { .dy = MHA_SLICE(above) };
+    const mha_gradients wanted = { .q = MHA_SLICE(got.q), .k = MHA_SLICE(got.k),
+                                   .v = MHA_SLICE(got.v) };
+#define ALONE(length)                                                                             \
+    mha_dot_product_attention_backward(&attention, MHA_ISA_FASTEST, shape, &given, NULL, &from,   \
+                                       &wanted, scratch, length)
+    const size_t least = mha_attention_min_backward_scratch_len(&attention, shape);
+    CHECK(least > 0 && least <= mha_attention_backward_scratch_len(&attention, shape));
+    CHECK(mha_attention_backward_scratch_len(&attention, shape) <= MHA_COUNT(scratch));
+    CHECK(ALONE(mha_attention_backward_scratch_len(&attention, shape)) == MHA_OK);
+    whole = got;
+    memset(&got, 0x7f, sizeof got);
+    CHECK(ALONE(least) == MHA_OK);
+    CHECK(memcmp(&got, &whole, sizeof got) == 0);
+    memset(&got, 0x7f, sizeof got);
+    whole = got;
+    CHECK(ALONE(least - 1) == MHA_STATUS(MHA_KIND_LENGTH, MHA_ARGUMENT_SCRATCH));
+    CHECK(memcmp(&got, &whole, sizeof got) == 0);
+#undef ALONE
+    CHECK(mha_attention_min_backward_scratch_len(NULL, shape) == SIZE_MAX);
+}
+
 int main(void)
 {
     fill(flat, FLAT, 1);
@@ -217,5 +260,6 @@ int main(void)
     parts();
     restore();
     statuses();
+    alone();
     return verdict("backward");
 }

@@ -8,7 +8,7 @@ use crate::status::{
 };
 
 /// What the functions of the way back alone can say, beside what there is a message of already.
-const POSSIBLE: [(K, &[A], &str); 8] = {
+const POSSIBLE: [(K, &[A], &str); 9] = {
     /// Everything that has a gradient, or with respect to which there is one.
     const ALL: &[A] = &[
         A::Q,
@@ -37,6 +37,7 @@ const POSSIBLE: [(K, &[A], &str); 8] = {
         (K::Absent, OPTIONAL, "the call has none"),
         (K::Null, &[A::None], "null pointer"),
         (K::Misaligned, &[A::None], "misaligned pointer"),
+        (K::Overlap, &[A::None], "overlaps another buffer"),
     ]
 };
 
@@ -112,6 +113,8 @@ mod tests {
         assert_eq!(message(Fault::new(K::Option, A::Norm)), "norm: no way back through it");
         assert_eq!(message(Fault::new(K::Length, A::Scratch)), "scratch: too short");
         assert_eq!(message(Fault::new(K::Range, A::KvHeads)), "kv_heads: out of range");
+        // What the compiler has made of them is what the program makes.
+        assert_eq!(messages().bytes(), MESSAGES);
         assert!(MESSAGES.len() < 2048, "{}: the documentation says 2 KiB", MESSAGES.len());
     }
 }

@@ -370,6 +370,10 @@ mod tests {
                 assert!(!rest.is_empty() && !text(mha_status_reason(status)).is_empty());
             }
         }
+        // What the compiler has made of the tables is what the program makes.
+        assert_eq!(names().bytes(), NAMES);
+        assert_eq!(reasons().bytes(), REASON_TEXTS);
+        assert_eq!(messages().bytes(), MESSAGES);
         assert!(MESSAGES.len() < 4096, "{}: the documentation says 4 KiB", MESSAGES.len());
     }
 
