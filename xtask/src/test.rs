@@ -362,6 +362,8 @@ fn same_bits(word: &str, arguments: &[&str]) -> Result<()> {
 fn aarch64_cargo(word: &str) -> Result<Command> {
     let cross = cross::Cross::new(tools::AARCH64).library(cross::Library::Std);
     let mut cargo = cross.cargo(word)?;
+    // The standard library is a crate of others here, and what is emulated takes long enough.
+    cargo.args(["--config", r#"profile.dev.package."*".opt-level=2"#]);
     if !cfg!(target_arch = "aarch64") {
         let runner = "qemu-aarch64 -L /usr/aarch64-linux-gnu";
         cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", runner);

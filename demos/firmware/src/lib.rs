@@ -24,7 +24,7 @@ pub mod stack;
 pub mod utterances;
 
 /// The instructions of the layer's and attention's programs.
-#[cfg(not(feature = "helium"))]
+#[cfg(not(feature = "fused"))]
 #[must_use]
 pub fn isa() -> mha::Isa {
     mha::Isa::PORTABLE
@@ -32,7 +32,7 @@ pub fn isa() -> mha::Isa {
 
 /// The instructions of the layer's and attention's programs: of the fused family, so that the desk can tell
 /// whether Helium is right.
-#[cfg(feature = "helium")]
+#[cfg(feature = "fused")]
 #[must_use]
 pub fn isa() -> mha::Isa {
     mha::Isa::available().find(|isa| isa.is_fused()).unwrap_or(mha::Isa::PORTABLE)

@@ -99,14 +99,10 @@ pub(crate) struct Cost {
 impl Run {
     /// Builds a program for the desk and runs it, in the family of a board.
     pub(crate) fn on_desk(board: &Board, program: Program) -> Result<Self> {
-        // Features are not mixed in one place, or each build would undo the other's.
-        let fused = board.build.is_fused();
-        let target = crate::target().join(if fused { "fused" } else { "" });
         let mut command = Command::new(cross::host_cargo());
         command.args(["build", "--quiet", "--package", "mha-firmware", "--bin", program.name()]);
-        command.args(
-            board.build.feature.filter(|_| fused).map(|feature| format!("--features={feature}")),
-        );
+        command.args(board.build.is_fused().then_some("--features=fused"));
+        let target = crate::target();
         command.current_dir(crate::root()).arg("--target-dir").arg(&target);
         report::call(&mut command)?;
         let folder = target.join("firmware/desk").join(program.name());
