@@ -58,7 +58,7 @@ unsafe fn accumulate(
 ) {
     #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
     // SAFETY: the contract.
-    let out = unsafe { accumulate_fours(out, row, &mut column, along, across) };
+    let out = unsafe { accumulate_together(out, row, &mut column, along, across) };
     for out in out {
         let mut at = column;
         for left in row {
@@ -70,14 +70,14 @@ unsafe fn accumulate(
     }
 }
 
-/// Begins to [`accumulate`] where rows or columns of the matrix lie in one piece: all fours of columns;
-/// what is left.
+/// Begins to [`accumulate`] where rows or columns of the matrix lie in one piece: all pairs or fours of
+/// columns; what is left.
 ///
 /// # Safety
 /// That of [`accumulate`].
 #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
 #[inline(always)]
-unsafe fn accumulate_fours<'o>(
+unsafe fn accumulate_together<'o>(
     out: &'o mut [f32],
     row: &[f32],
     column: &mut *const f32,
@@ -85,12 +85,12 @@ unsafe fn accumulate_fours<'o>(
     across: usize,
 ) -> &'o mut [f32] {
     use super::cortex_m::{add_columns, add_rows};
-    let count = out.len() & !3;
+    let count = out.len() & if across == 1 { !1 } else { !3 };
     if along != 1 && across != 1 || row.is_empty() || count == 0 {
         return out;
     }
-    let (fours, rest) = out.split_at_mut_checked(count).unwrap_or_default();
-    let (to, left) = (fours.as_mut_ptr(), row.as_ptr());
+    let (now, rest) = out.split_at_mut_checked(count).unwrap_or_default();
+    let (to, left) = (now.as_mut_ptr(), row.as_ptr());
     let [down, right] = [along, across].map(|floats| floats * size_of::<f32>());
     // SAFETY: the contract, and there are so many columns.
     unsafe {

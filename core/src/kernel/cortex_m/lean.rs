@@ -2,7 +2,7 @@
 
 use core::arch::naked_asm;
 
-/// `out[j] += Σ row[k] · b[k · step + j]` for so many columns, a multiple of four. The step is in bytes.
+/// `out[j] += Σ row[k] · b[k · step + j]` for so many columns, an even number. The step is in bytes.
 ///
 /// # Safety
 /// What is described exists, and the depth is at least 1.
@@ -15,7 +15,7 @@ pub(in crate::kernel) unsafe extern "C" fn add_rows(
     depth: usize,
     columns: usize,
 ) {
-    // Eight at a time, then four.
+    // Eight at a time, then four, then two.
     naked_asm!(
         fpu!(),
         "push {{r4-r7}}",
@@ -57,10 +57,13 @@ pub(in crate::kernel) unsafe extern "C" fn add_rows(
         "lsls r5, r5, #29",
         "bpl 5f",
         "vldmia r0, {{s0-s3}}",
+        "mov r6, r1",
+        "mov r7, r2",
+        "mov r12, r4",
         "4:",
-        "vldmia r1!, {{s16}}",
-        "vldmia r2, {{s8-s11}}",
-        "add r2, r2, r3",
+        "vldmia r6!, {{s16}}",
+        "vldmia r7, {{s8-s11}}",
+        "add r7, r7, r3",
         "vmul.f32 s8, s8, s16",
         "vmul.f32 s9, s9, s16",
         "vmul.f32 s10, s10, s16",
@@ -69,10 +72,26 @@ pub(in crate::kernel) unsafe extern "C" fn add_rows(
         "vadd.f32 s1, s1, s9",
         "vadd.f32 s2, s2, s10",
         "vadd.f32 s3, s3, s11",
-        "subs r4, r4, #1",
+        "subs r12, r12, #1",
         "bne 4b",
-        "vstmia r0, {{s0-s3}}",
+        "vstmia r0!, {{s0-s3}}",
+        "adds r2, r2, #16",
         "5:",
+        "lsls r5, r5, #1",
+        "bpl 7f",
+        "vldmia r0, {{s0, s1}}",
+        "6:",
+        "vldmia r1!, {{s16}}",
+        "vldmia r2, {{s8, s9}}",
+        "add r2, r2, r3",
+        "vmul.f32 s8, s8, s16",
+        "vmul.f32 s9, s9, s16",
+        "vadd.f32 s0, s0, s8",
+        "vadd.f32 s1, s1, s9",
+        "subs r4, r4, #1",
+        "bne 6b",
+        "vstmia r0, {{s0, s1}}",
+        "7:",
         "vpop {{s16}}",
         "pop {{r4-r7}}",
         "bx lr",
