@@ -133,6 +133,8 @@ const SMALL: Config = Config::new(Dims::square(32)).heads(4);
 const KEYWORDS: Config = Config::new(Dims::square(64)).heads(1);
 /// Every width different, none a multiple of a register.
 const PRIMES: Config = Config::new(Dims::new((5, 7, 11), (6, 9), 13)).heads(3);
+/// Widths that end in one, two and three columns beyond the fours.
+const RAGGED: Config = Config::new(Dims::new((3, 6, 5), (14, 22), 15)).heads(2);
 const TINY: Config = Config::new(Dims::square(1)).heads(1);
 const OUT_IN: Config = SMALL.weight_order(WeightOrder::OutIn);
 
@@ -152,6 +154,8 @@ pub const LAYER: &[Case<Config>] = &[
     Case::new("primes_least", PRIMES, (2, 7, 19)).biases().scratch(Scratch::Least),
     Case::new("primes_logits", PRIMES, (2, 5, 33)).scores(ScoresAt::Logits).causal(3),
     Case::new("primes_masked", PRIMES, (2, 5, 33)).scores(ScoresAt::Masked).mask([2, 1, 5, 33]),
+    Case::new("ragged", RAGGED, (2, 6, 18)).biases().scores(ScoresAt::Softmax),
+    Case::new("ragged_out_in", RAGGED.weight_order(WeightOrder::OutIn), (2, 6, 18)).biases(),
     Case::new("one_query", SMALL, (1, 1, 61)).biases(),
     Case::new("one_key", SMALL, (3, 17, 1)).biases().scores(ScoresAt::Softmax),
     Case::new("causal_17", SMALL, (1, 17, 17)).causal(0).scores(ScoresAt::Softmax),
