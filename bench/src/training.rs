@@ -91,7 +91,13 @@ fn all(
             for &isa in isas {
                 let mut trained = Trained::new(case, &tensors, isa, threads, pool)?;
                 trained.call()?;
-                ours.push((isa, trained));
+                ours.push((isa.name().to_owned(), trained));
+                if threads == 1 {
+                    let mut keeping = Trained::new(case, &tensors, isa, threads, pool)?;
+                    keeping.kept = Some(vec![0.0; case.config.kept_len(case.shape)]);
+                    keeping.call()?;
+                    ours.push((format!("{}, kept", isa.name()), keeping));
+                }
             }
             // 2. The others, compared with the fastest of ours.
             let (_, expected) = ours.last().context("there is a kernel")?;
@@ -123,9 +129,9 @@ fn all(
             contenders.extend(asked.iter_mut().map(|(.., asked)| asked as &mut dyn Contender));
             let mut summaries = measure(&mut contenders, each)?.into_iter();
             peaks(report);
-            for ((isa, trained), summary) in ours.iter().zip(&mut summaries) {
+            for ((variant, trained), summary) in ours.iter().zip(&mut summaries) {
                 let bytes = Some(trained.scratch_bytes());
-                let figure = figure(case, "host", threads, OURS, isa.name(), summary);
+                let figure = figure(case, "host", threads, OURS, variant, summary);
                 report.figures.push(Figure { scratch_bytes: bytes, ..figure });
             }
             for ((environment, offer, error, _), summary) in asked.iter().zip(summaries) {
@@ -189,6 +195,8 @@ struct Trained<'a> {
     gradients: Vec<Owned>,
     scratch: Vec<Vec<f32>>,
     back: Vec<Vec<f32>>,
+    /// What the way forward keeps, if it does.
+    kept: Option<Vec<f32>>,
 }
 
 impl<'a> Trained<'a> {
@@ -216,20 +224,27 @@ impl<'a> Trained<'a> {
             gradients: (0..threads).map(|_| gradients()).collect(),
             scratch: vec![zeros(config.scratch_len(shape)); threads],
             back: vec![zeros(config.backward_scratch_len(shape)); threads],
+            kept: None,
         })
     }
 
-    /// Bytes of scratch: those of the larger way, which the other could use too.
+    /// Bytes of scratch: those of the larger way, which the other could use too; and of what is kept.
     fn scratch_bytes(&self) -> usize {
         let both = self.scratch.iter().zip(&self.back);
-        4 * both.map(|(forward, back)| forward.len().max(back.len())).sum::<usize>()
+        let scratch: usize = both.map(|(forward, back)| forward.len().max(back.len())).sum();
+        4 * (scratch + self.kept.as_ref().map_or(0, Vec::len))
     }
 
     fn call(&mut self) -> Result<()> {
         let (layer, shape, config) = (&self.layer, self.case.shape, self.case.config);
         let Tensors { q, k, v, dy, .. } = self.tensors;
         let inputs = Inputs::new(q, k, v);
-        let upstream = Upstream::new(dy);
+        let mut upstream = Upstream::new(dy);
+        if let Some(kept) = &mut self.kept {
+            let (y, scratch) = (Outputs::new(&mut self.y), &mut self.scratch[0]);
+            layer.forward_keeping(shape, inputs, y, kept, scratch)?;
+            upstream = upstream.kept(kept);
+        }
         let back = |part: Part, owned: &mut Owned, scratch: &mut [f32]| -> Result<()> {
             let [dq, dk, dv] = &mut owned.inputs;
             let weights = Gradients::from_flat(&config, &mut owned.weights)?;
@@ -237,7 +252,9 @@ impl<'a> Trained<'a> {
             Ok(layer.backward_part(shape, part, inputs, upstream, gradients, scratch)?)
         };
         let Some(pool) = self.pool else {
-            layer.forward(shape, inputs, Outputs::new(&mut self.y), &mut self.scratch[0])?;
+            if self.kept.is_none() {
+                layer.forward(shape, inputs, Outputs::new(&mut self.y), &mut self.scratch[0])?;
+            }
             let whole = config.split_backward(shape, 0, 1);
             return back(whole, &mut self.gradients[0], &mut self.back[0]);
         };

@@ -81,6 +81,8 @@ pub enum Argument {
     KvHeads,
     /// The point at which scores are taken.
     ScoresAt,
+    /// What the way forward keeps for the way back.
+    Kept,
 }
 
 impl Argument {
@@ -124,6 +126,7 @@ impl Argument {
             Self::Cache => "cache",
             Self::KvHeads => "kv_heads",
             Self::ScoresAt => "scores_at",
+            Self::Kept => "kept",
         }
     }
 }

@@ -4,8 +4,8 @@ mod support;
 
 use mha::{
     Alibi, Argument, Attention, BackwardError, Config, Dims, Dropout, Error, Gradients, Inputs,
-    Isa, Mask, MultiHeadAttention, Norm, NormKind, Options, Part, Rope, Shape, Upstream, Weights,
-    Window,
+    Isa, Mask, MultiHeadAttention, Norm, NormKind, Options, Outputs, Part, Rope, Shape, Upstream,
+    Weights, Window,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -284,6 +284,70 @@ fn any_scratch_gives_the_same_bits() {
                 assert_eq!(support::bits(a), support::bits(b), "seed {seed}, {scratch}: {name}");
             }
         }
+    }
+}
+
+#[test]
+fn what_is_kept_changes_no_bit() {
+    for seed in 260..340 {
+        let mut call = moderate(seed);
+        if seed.is_multiple_of(3) {
+            call.dropout = Some((0.3, seed));
+        }
+        let above = Above::random(&call, seed);
+        let (config, shape) = (call.config, call.shape);
+        for isa in Isa::available() {
+            let layer = MultiHeadAttention::with_isa(config, call.weights(), isa).unwrap();
+            let what = format!("seed {seed} on {}", isa.name());
+            let (least, most) = (config.min_scratch_len(shape), config.scratch_len(shape));
+            for scratch in [most, least] {
+                let mut scratch = vec![f32::NAN; scratch];
+                let new = |len| vec![f32::NAN; len];
+                let mut y = [(); 2].map(|()| new(config.y_len(shape)));
+                let mut scores = [(); 2].map(|()| new(config.scores_len(shape)));
+                let mut kept = new(config.kept_len(shape));
+                let outputs = Outputs::new(&mut y[0]).scores(&mut scores[0]);
+                layer.forward(shape, call.inputs(), outputs, &mut scratch).unwrap();
+                let outputs = Outputs::new(&mut y[1]).scores(&mut scores[1]);
+                layer
+                    .forward_keeping(shape, call.inputs(), outputs, &mut kept, &mut scratch)
+                    .unwrap();
+                assert_eq!(support::bits(&y[0]), support::bits(&y[1]), "{what}: y");
+                assert_eq!(support::bits(&scores[0]), support::bits(&scores[1]), "{what}: scores");
+
+                let scratch = config.backward_scratch_len(shape);
+                let whole = backward_on(isa, &call, &above, scratch, f32::NAN);
+                let mut all = All::like(&call, f32::NAN);
+                let mut scratch = vec![f32::NAN; scratch];
+                let upstream = above.upstream().kept(&kept);
+                let gradients = all.gradients();
+                layer.backward(shape, call.inputs(), upstream, gradients, &mut scratch).unwrap();
+                for ((name, a), (_, b)) in whole.parts().into_iter().zip(all.parts()) {
+                    assert_eq!(support::bits(a), support::bits(b), "{what}: {name}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_has_one_length() {
+    let call = moderate(5);
+    let layer = MultiHeadAttention::new(call.config, call.weights()).unwrap();
+    let above = Above::random(&call, 5);
+    let needed = call.config.kept_len(call.shape);
+    let error = |got| Error::Length { argument: Argument::Kept, needed, got };
+    let mut y = vec![3.0; call.config.y_len(call.shape)];
+    let mut scratch = vec![0.0; call.config.backward_scratch_len(call.shape)];
+    for got in [0, needed - 1, needed + 1] {
+        let mut kept = vec![0.0; got];
+        let (shape, inputs, outputs) = (call.shape, call.inputs(), Outputs::new(&mut y));
+        let result = layer.forward_keeping(shape, inputs, outputs, &mut kept, &mut scratch);
+        assert_eq!(result, Err(BackwardError::Call(error(got))));
+        assert!(y.iter().all(|y| *y == 3.0), "nothing is written where an error is returned");
+        let (mut all, above) = (All::like(&call, 3.0), above.upstream().kept(&kept));
+        let result = layer.backward(shape, call.inputs(), above, all.gradients(), &mut scratch);
+        assert_eq!(result, Err(BackwardError::Call(error(got))));
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) struct Block<'a> {
     pub(super) d_queries: MatrixMut<'a>,
     /// `[rows, d_v]`.
     pub(super) mixed: MatrixMut<'a>,
+    /// Whether they are known before.
+    pub(super) is_mixed: bool,
     pub(super) d_mixed: Matrix<'a>,
     /// What comes from the scores, `[rows, kv_len]`.
     pub(super) from_scores: Option<Matrix<'a>>,
@@ -203,7 +205,15 @@ fn forward<K: Kernel, R: Rules>(
         maxima: &mut *state.maxima,
         tops: &mut *state.tops,
     };
-    attend::<K, R>(&sequence.head, queries, see, &mut block.mixed, &mut parts, keys, scores);
+    if block.is_mixed {
+        // Values of no width: nothing is mixed.
+        let values = Columns { columns: 0, ..sequence.head.values };
+        let head = Head { values, ..sequence.head };
+        let mut nothing = MatrixMut::new(&mut [], block.mixed.rows, 0, 0);
+        attend::<K, R>(&head, queries, see, &mut nothing, &mut parts, keys, scores);
+    } else {
+        attend::<K, R>(&sequence.head, queries, see, &mut block.mixed, &mut parts, keys, scores);
+    }
 }
 
 /// Computes the scores of a tile again, before dropout, from what the way forward has left.

@@ -13,13 +13,14 @@ use crate::options::Rules;
 pub struct Upstream<'a> {
     pub(super) dy: &'a [f32],
     pub(super) scores: Option<&'a [f32]>,
+    pub(super) kept: Option<&'a [f32]>,
 }
 
 impl<'a> Upstream<'a> {
     /// With respect to the output, `[batch, q_len, out]`.
     #[must_use]
     pub const fn new(dy: &'a [f32]) -> Self {
-        Self { dy, scores: None }
+        Self { dy, scores: None, kept: None }
     }
 
     /// Also with respect to the scores, `[batch, heads, q_len, kv_len]`: those after the softmax and
@@ -27,6 +28,14 @@ impl<'a> Upstream<'a> {
     #[must_use]
     pub const fn scores(self, scores: &'a [f32]) -> Self {
         Self { scores: Some(scores), ..self }
+    }
+
+    /// What [`MultiHeadAttention::forward_keeping`](crate::MultiHeadAttention::forward_keeping) has kept of
+    /// the same inputs, [`Config::kept_len`] floats: it is not computed again. The gradients have the same
+    /// bits. (On instructions of another family than those of the way forward they are as good.)
+    #[must_use]
+    pub const fn kept(self, kept: &'a [f32]) -> Self {
+        Self { kept: Some(kept), ..self }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The way back: gradients of everything that goes into the layer, by computing its inside again.
 //!
 //! [`gradients`] is what callers see, [`work`] the way of the data, [`attention`] one
-//! block of one head, [`plan`] the memory.
+//! block of one head, [`plan`] the memory, [`keeping`] a way forward after which less is computed again.
 
 mod attention;
 mod gradients;
+mod keeping;
 mod plan;
 mod work;
 
@@ -20,6 +21,7 @@ use crate::mask::Broadcast;
 use crate::options::Rules;
 use crate::plan::exact;
 use gradients::check_options;
+use keeping::Kept;
 use plan::{Plan, Sizes};
 use work::Backward;
 
@@ -29,7 +31,8 @@ impl MultiHeadAttention<'_> {
     ///
     /// `inputs` are those of [`MultiHeadAttention::forward`], dropout included: its decisions are made
     /// again. Nothing of the way forward needs to be kept: scores are computed again, a block of queries
-    /// at a time, so scratch does not grow with `q_len · kv_len`. It needs
+    /// at a time, so scratch does not grow with `q_len · kv_len`. (What is kept all the same, by
+    /// [`MultiHeadAttention::forward_keeping`], saves time.) It needs
     /// [`Config::backward_scratch_len`] floats for full speed and works down to
     /// [`Config::min_backward_scratch_len`].
     ///
@@ -164,6 +167,9 @@ fn check<R: Rules>(
     if config.backward_scratch_len(shape) > MAX_ELEMENTS {
         return Err(Error::TooLarge { argument: Argument::Shape }.into());
     }
+    if let Some(kept) = upstream.kept {
+        exact(Argument::Kept, kept.len(), config.kept_len(shape))?;
+    }
     part.check(attention, shape)?;
     check_options(inputs, upstream.scores.is_some())?;
     let y = shape.queries().saturating_mul(out);
@@ -199,6 +205,19 @@ fn run<R: Rules>(
     let dropout = inputs.dropout.filter(Dropout::drops);
     let inputs = Inputs { dropout, ..inputs };
     gradients.start();
-    isa.run(Backward { config, weights, shape, part, inputs, upstream, gradients, plan, parts });
+    let kept = upstream.kept.map(|kept| Kept::of(config, shape, kept));
+    let upstream = Upstream { kept: None, ..upstream };
+    isa.run(Backward {
+        config,
+        weights,
+        shape,
+        part,
+        inputs,
+        upstream,
+        kept,
+        gradients,
+        plan,
+        parts,
+    });
     Ok(())
 }

@@ -7,6 +7,7 @@ use core::ops::Range;
 
 use super::attention::{Block, Sequence, Wanted, columns, way_back};
 use super::gradients::{Gradients, Part, Upstream};
+use super::keeping::{Kept, into_blocks};
 use super::plan::{Parts, Plan};
 use crate::cache::key_position;
 use crate::call::{Inputs, Weights};
@@ -28,6 +29,8 @@ pub(super) struct Backward<'a, R> {
     pub(super) part: Part,
     pub(super) inputs: Inputs<'a, R>,
     pub(super) upstream: Upstream<'a>,
+    /// What need not be computed again.
+    pub(super) kept: Option<Kept<'a>>,
     pub(super) gradients: Gradients<'a>,
     pub(super) plan: Plan,
     pub(super) parts: Parts<'a>,
@@ -94,6 +97,26 @@ impl<R: Rules> Backward<'_, R> {
         let (key_features, value_features) = (width(heads) * d, width(heads) * d_v);
         let keys_len = kv_len.div_ceil(BLOCK) * BLOCK * key_features;
         let count = width(all);
+        for (gradients, len) in [
+            (&mut *self.parts.d_keys, count * key_features),
+            (&mut *self.parts.d_values, count * value_features),
+        ] {
+            gradients.get_mut(..len).unwrap_or_default().fill(0.0);
+        }
+        if let Some(Kept { keys, values, .. }) = self.kept {
+            let (all_keys, all_values) = (attention.key_features(), attention.value_features());
+            let keys = row_major(rows(keys, all.start, count, all_keys), count, all_keys);
+            let values = row_major(rows(values, all.start, count, all_values), count, all_values);
+            copy_columns(keys, &features(heads, d), self.parts.keys);
+            copy_columns(values, &features(heads, d_v), self.parts.values);
+            for sequence in 0..count.checked_div(kv_len).unwrap_or(0) {
+                let keys = self.parts.keys.get(sequence * kv_len * key_features..);
+                let blocks = self.parts.key_blocks.get_mut(sequence * keys_len..);
+                let (keys, blocks) = (keys.unwrap_or(&[]), blocks.unwrap_or_default());
+                into_blocks::<K>(keys, key_features, kv_len, key_features, blocks);
+            }
+            return;
+        }
         let new = New {
             k: rows(self.inputs.k, all.start, count, dims.k_in),
             v: rows(self.inputs.v, all.start, count, dims.v_in),
@@ -134,12 +157,6 @@ impl<R: Rules> Backward<'_, R> {
                 K::turn(from, &mut MatrixMut::new(to, positions, key_features, key_features));
             }
         }
-        for (gradients, len) in [
-            (&mut *self.parts.d_keys, count * key_features),
-            (&mut *self.parts.d_values, count * value_features),
-        ] {
-            gradients.get_mut(..len).unwrap_or_default().fill(0.0);
-        }
     }
 
     /// Goes forward and back over a block of queries of sequences from `first` on, for some key/value
@@ -157,6 +174,10 @@ impl<R: Rules> Backward<'_, R> {
         // 4. [queries] = [count, group · d], scaled; [d_mixed] = [count, group · d_v]
         self.project_queries::<K>(&block, &qk);
         self.output_back::<K>(&block, &v);
+        if let Some(kept) = self.kept {
+            let kept = rows(kept.mixed, block.start, count, attention.v);
+            copy_columns(row_major(kept, count, attention.v), &v, self.parts.mixed);
+        }
         let filled = self.parts.d_queries.get_mut(..count * q_width);
         filled.unwrap_or_default().fill(0.0);
 
@@ -209,6 +230,7 @@ impl<R: Rules> Backward<'_, R> {
                     queries: MatrixMut::new(queries, rows, d, q_width),
                     d_queries: MatrixMut::new(d_queries, rows, d, q_width),
                     mixed: MatrixMut::new(mixed, rows, d_v, v_width),
+                    is_mixed: self.kept.is_some(),
                     d_mixed: Matrix { data: d_mixed, rows, columns: d_v, row_stride: v_width },
                     from_scores,
                 };
@@ -257,6 +279,11 @@ impl<R: Rules> Backward<'_, R> {
         let q = row_major(rows(self.inputs.q, block.start, count, dims.q_in), count, dims.q_in);
         let transformed = self.inputs.rules.options().filter(|options| transforms(options));
         let queries = &mut *self.parts.queries;
+        if let Some(kept) = self.kept {
+            let kept = rows(kept.queries, block.start, count, attention.qk);
+            copy_columns(row_major(kept, count, attention.qk), qk, queries);
+            return;
+        }
         if let Some(weights) = self.weights {
             let wq = Weight { data: weights.wq, inputs: dims.q_in, outputs: dims.qk, order };
             let bq = weights.bq.and_then(|bias| bias.get(qk.clone()));
@@ -454,7 +481,7 @@ fn some_rows(of: Matrix<'_>, from: usize, end: usize) -> Matrix<'_> {
 
 /// Calls `f` for each head of each row of a block, with the row's rotary position and where the head
 /// begins.
-fn each_head<R: Rules>(
+pub(super) fn each_head<R: Rules>(
     inputs: &Inputs<'_, R>,
     options: &Options<'_>,
     shape: Shape,
