@@ -81,7 +81,7 @@ pub(crate) fn relate(report: &mut Report) {
     for figure in &mut report.figures {
         let instructions = |peak: &&Peak| {
             (peak.environment == figure.environment && peak.threads == figure.threads)
-                && (figure.library != OURS || peak.instructions == figure.variant)
+                && (figure.library != OURS || figure.variant.starts_with(&peak.instructions))
         };
         let peak = report.peaks.iter().filter(instructions).map(|peak| peak.gflops);
         figure.of_peak = peak.max_by(f64::total_cmp).map_or(f64::NAN, |peak| figure.gflops / peak);

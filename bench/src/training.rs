@@ -239,7 +239,7 @@ impl<'a> Trained<'a> {
         let (layer, shape, config) = (&self.layer, self.case.shape, self.case.config);
         let Tensors { q, k, v, dy, .. } = self.tensors;
         let inputs = Inputs::new(q, k, v);
-        let mut upstream = Upstream::new(dy);
+        let (keeps, mut upstream) = (self.kept.is_some(), Upstream::new(dy));
         if let Some(kept) = &mut self.kept {
             let (y, scratch) = (Outputs::new(&mut self.y), &mut self.scratch[0]);
             layer.forward_keeping(shape, inputs, y, kept, scratch)?;
@@ -252,7 +252,7 @@ impl<'a> Trained<'a> {
             Ok(layer.backward_part(shape, part, inputs, upstream, gradients, scratch)?)
         };
         let Some(pool) = self.pool else {
-            if self.kept.is_none() {
+            if !keeps {
                 layer.forward(shape, inputs, Outputs::new(&mut self.y), &mut self.scratch[0])?;
             }
             let whole = config.split_backward(shape, 0, 1);
