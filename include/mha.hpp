@@ -96,6 +96,7 @@ enum class argument : std::int32_t {
     isa = MHA_ARGUMENT_ISA,
     weight_order = MHA_ARGUMENT_WEIGHT_ORDER,
     scores_at = MHA_ARGUMENT_SCORES_AT,
+    kept = MHA_ARGUMENT_KEPT,
     weight = MHA_ARGUMENT_WEIGHT,
     rng = MHA_ARGUMENT_RNG,
     parameters = MHA_ARGUMENT_PARAMETERS,

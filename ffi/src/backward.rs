@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `types` | the structs |
 //! | `call` | the layer and attention |
+//! | `keeping` | a way forward after which less is computed again |
 //! | `written` | the gradients of a call and scratch: pointers first, then slices |
 //! | `apart` | gradients out of one array, a call among threads |
 //! | `size` | lengths of scratch |
@@ -12,6 +13,7 @@
 
 mod apart;
 mod call;
+mod keeping;
 mod message;
 mod size;
 mod types;
@@ -19,6 +21,7 @@ mod written;
 
 pub use apart::*;
 pub use call::*;
+pub use keeping::*;
 pub(crate) use message::GRADIENT;
 pub use message::mha_backward_status_message;
 pub use size::*;

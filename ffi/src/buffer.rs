@@ -27,6 +27,11 @@ impl<T> Buffer<T> {
         Self { data: core::ptr::dangling(), len: 0 }
     }
 
+    /// Whether it has no elements.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Whether two buffers share a byte.
     pub(crate) fn overlaps<U>(&self, other: &Buffer<U>) -> bool {
         overlap(&self.addresses(), &other.addresses())

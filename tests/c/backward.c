@@ -17,6 +17,7 @@ static const mha_shape shape = { BATCH, Q, KV };
 static float flat[FLAT], scratch[4096];
 static float q[BATCH * Q * Q_IN], k[BATCH * KV * K_IN], v[BATCH * KV * V_IN], bias[Q * KV];
 static float dy[BATCH * Q * OUT], dscores[SCORES];
+static float y[BATCH * Q * OUT], kept[BATCH * (Q * (QK + V) + KV * (QK + V))];
 
 /* Everything that is written, so that all of it can be compared. */
 static struct written {
@@ -124,6 +125,18 @@ static void statuses(void)
     upstream.dscores.len = SIZE_MAX / 2;
     expect(NULL, GRADIENT(TOO_LARGE, SCORES), "dscores: too large");
 
+    /* What has been kept. */
+    upstream.kept = (mha_slice){ kept, MHA_COUNT(kept) - 1 };
+    expect(NULL, MHA_STATUS(MHA_KIND_LENGTH, MHA_ARGUMENT_KEPT), "kept: wrong length");
+    upstream.kept = (mha_slice){ NULL, MHA_COUNT(kept) };
+    expect(NULL, MHA_STATUS(MHA_KIND_NULL, MHA_ARGUMENT_KEPT), "kept: null pointer");
+    upstream.kept = (mha_slice){ OFF_BY_ONE(kept), MHA_COUNT(kept) };
+    expect(NULL, MHA_STATUS(MHA_KIND_MISALIGNED, MHA_ARGUMENT_KEPT), "kept: misaligned pointer");
+    upstream.kept = (mha_slice){ kept, SIZE_MAX / 2 };
+    expect(NULL, MHA_STATUS(MHA_KIND_TOO_LARGE, MHA_ARGUMENT_KEPT), "kept: too large");
+    upstream.kept = (mha_slice){ to.q, MHA_COUNT(kept) };
+    expect(NULL, GRADIENT(OVERLAP, Q), "dq: overlaps another buffer");
+
     /* What reads is refused as on the way forward. */
     layer.weights.wq.data = NULL;
     expect(NULL, MHA_STATUS(MHA_KIND_NULL, MHA_ARGUMENT_WQ), "wq: null pointer");
@@ -213,6 +226,54 @@ static void parts(void)
     CHECK(same_bits(to.flat, whole.flat, Q_IN * QK + K_IN * QK));
 }
 
+/* A way forward that keeps: the outputs and gradients are those without it, bit for bit. */
+static mha_status keep(const mha_options *options, float *to_keep, size_t length)
+{
+    const mha_outputs outputs = { .y = MHA_SLICE(y) };
+    const mha_status got = mha_forward_keeping(&layer, shape, &inputs, options, &outputs, to_keep, length,
+                                               scratch, MHA_COUNT(scratch));
+    if (got != MHA_OK) {
+        for (size_t i = 0; i < MHA_COUNT(y); ++i) CHECK(y[i] == 3.0f);
+        for (size_t i = 0; i < MHA_COUNT(kept); ++i) CHECK(kept[i] == 4.0f);
+    }
+    return got;
+}
+
+static void keeping(void)
+{
+    static float expected[BATCH * Q * OUT];
+    const mha_outputs outputs = { .y = MHA_SLICE(expected) };
+    CHECK(mha_forward(&layer, shape, &inputs, &outputs, scratch, MHA_COUNT(scratch)) == MHA_OK);
+    CHECK(mha_kept_len(&config, shape) == MHA_COUNT(kept));
+    CHECK(mha_kept_len(NULL, shape) == SIZE_MAX);
+    for (size_t i = 0; i < MHA_COUNT(y); ++i) y[i] = 3.0f;
+    for (size_t i = 0; i < MHA_COUNT(kept); ++i) kept[i] = 4.0f;
+#define KEPT(kind) MHA_STATUS(MHA_KIND_##kind, MHA_ARGUMENT_KEPT)
+    CHECK(keep(NULL, kept, MHA_COUNT(kept) - 1) == KEPT(LENGTH));
+    CHECK(keep(NULL, NULL, MHA_COUNT(kept)) == KEPT(NULL));
+    CHECK(keep(NULL, OFF_BY_ONE(kept), MHA_COUNT(kept)) == KEPT(MISALIGNED));
+    CHECK(keep(NULL, kept, SIZE_MAX / 2) == KEPT(TOO_LARGE));
+    CHECK(keep(NULL, scratch + 1, MHA_COUNT(kept)) == KEPT(OVERLAP));
+    CHECK(keep(NULL, y, MHA_COUNT(kept)) == KEPT(OVERLAP));
+    CHECK(keep(NULL, q, MHA_COUNT(kept)) == KEPT(OVERLAP));
+    CHECK(strcmp(mha_backward_status_message(KEPT(OVERLAP)), "kept: overlaps another buffer") == 0);
+#undef KEPT
+    static float lse[BATCH * HEADS * Q];
+    const mha_options sums = { .lse = MHA_SLICE(lse) };
+    CHECK(keep(&sums, kept, MHA_COUNT(kept)) == MHA_STATUS(MHA_KIND_OPTION, MHA_ARGUMENT_LSE));
+    const mha_options norm = { .norm = { .kind = MHA_NORM_KIND_RMS } };
+    CHECK(keep(&norm, kept, MHA_COUNT(kept)) == MHA_STATUS(MHA_KIND_OPTION, MHA_ARGUMENT_NORM));
+
+    CHECK(keep(NULL, kept, MHA_COUNT(kept)) == MHA_OK);
+    CHECK(same_bits(y, expected, MHA_COUNT(y)));
+    CHECK(back(NULL) == MHA_OK);
+    const struct written whole = to;
+    memset(&to, 0x7f, sizeof to);
+    upstream.kept = (mha_slice)MHA_SLICE(kept);
+    CHECK(back(NULL) == MHA_OK);
+    CHECK(memcmp(&to, &whole, sizeof to) == 0);
+}
+
 /* Attention without projections: the least scratch is enough, one float less is not. */
 static void alone(void)
 {
@@ -258,6 +319,8 @@ int main(void)
     restore();
     CHECK(mha_backward_scratch_len(&config, shape) <= MHA_COUNT(scratch));
     parts();
+    restore();
+    keeping();
     restore();
     statuses();
     alone();

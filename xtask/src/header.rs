@@ -19,7 +19,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 /// The files with items of the interface, in the order in which the header has them.
-const SOURCES: [&str; 17] = [
+const SOURCES: [&str; 18] = [
     "version",
     "status",
     "status/number",
@@ -31,6 +31,7 @@ const SOURCES: [&str; 17] = [
     "call",
     "family",
     "backward/types",
+    "backward/keeping",
     "backward/call",
     "backward/apart",
     "backward/size",

@@ -36,7 +36,8 @@ use crate::types::{mha_attention, mha_inputs, mha_layer, mha_shape};
 /// of the argument, NULL, MISALIGNED, TOO_LARGE, LENGTH or OVERLAP for a gradient (dy and dscores:
 /// y, scores; the structs upstream: y, gradients: none), ABSENT for the gradient of something that the
 /// call does not have; OPTION (norm, extra, lse, scores) for an option that there is no way back
-/// through. Nothing has been written then. `mha_backward_status_message` has words for all of them.
+/// through; NULL, MISALIGNED, TOO_LARGE or LENGTH (kept). Nothing has been written then.
+/// `mha_backward_status_message` has words for all of them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mha_backward(
     layer: *const mha_layer,
@@ -242,6 +243,11 @@ impl Call {
                 let dscores = unsafe { dscores.get(&written, A::Scores) };
                 above = above.scores(dscores.map_err(Fault::of_gradient)?);
             }
+            let kept = &upstream.kept;
+            if !kept.is_absent() {
+                // SAFETY: as above.
+                above = above.kept(unsafe { kept.get(&written, A::Kept) }.map_err(overlap)?);
+            }
             let (inputs, options) = (inputs.map_err(overlap)?, options.map_err(overlap)?);
             result = Some((layer, inputs, options, above));
         }
@@ -263,7 +269,7 @@ fn overlap(fault: Fault) -> Fault {
 }
 
 /// An error of the way back as a status.
-fn fault(error: BackwardError) -> Fault {
+pub(super) fn fault(error: BackwardError) -> Fault {
     match error {
         BackwardError::Call(error) => Fault::from(error),
         BackwardError::Gradient { of, .. } => Fault::new(K::Length, of.into()).of_gradient(),

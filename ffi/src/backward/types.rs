@@ -11,6 +11,8 @@ pub struct mha_upstream {
     /// With respect to the scores (after the softmax and after dropout),
     /// `[batch][heads][q_len][kv_len]`; left out where the loss does not look at them.
     pub dscores: mha_slice,
+    /// What `mha_forward_keeping` has kept of the same call; left out where it is to be computed again.
+    pub kept: mha_slice,
 }
 
 /// Where gradients go: those that are wanted, the others left out. What is left out is not computed.

@@ -118,6 +118,8 @@ pub enum mha_argument {
     KvHeads = 35,
     /// The point at which scores are taken.
     ScoresAt = 36,
+    /// What the way forward keeps for the way back.
+    Kept = 37,
     /// The layer.
     Layer = 64,
     /// The configuration.
@@ -189,6 +191,7 @@ pub(super) const fn argument(argument: Argument) -> mha_argument {
         Argument::Cache => mha_argument::Cache,
         Argument::KvHeads => mha_argument::KvHeads,
         Argument::ScoresAt => mha_argument::ScoresAt,
+        Argument::Kept => mha_argument::Kept,
         // The crate's enumeration may grow; a test fails when it has.
         _ => mha_argument::Other,
     }

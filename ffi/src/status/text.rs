@@ -6,7 +6,7 @@ use super::number::{mha_argument, mha_kind};
 use super::{MHA_OK, mha_status};
 
 /// Names of the arguments, as the documentation of every language spells them.
-const ARGUMENTS: [(mha_argument, &str); 47] = {
+const ARGUMENTS: [(mha_argument, &str); 48] = {
     use mha_argument as A;
     [
         (A::Dims, "dims"),
@@ -45,6 +45,7 @@ const ARGUMENTS: [(mha_argument, &str); 47] = {
         (A::Cache, "cache"),
         (A::KvHeads, "kv_heads"),
         (A::ScoresAt, "scores_at"),
+        (A::Kept, "kept"),
         (A::Layer, "layer"),
         (A::Config, "config"),
         (A::Attention, "attention"),
