@@ -17,7 +17,7 @@ static const mha_shape shape = { BATCH, Q, KV };
 static float flat[FLAT], scratch[4096];
 static float q[BATCH * Q * Q_IN], k[BATCH * KV * K_IN], v[BATCH * KV * V_IN], bias[Q * KV];
 static float dy[BATCH * Q * OUT], dscores[SCORES];
-static float y[BATCH * Q * OUT], kept[BATCH * (Q * (QK + V) + KV * (QK + V))];
+static float result[BATCH * Q * OUT], kept[BATCH * (Q * (QK + V) + KV * (QK + V))];
 
 /* Everything that is written, so that all of it can be compared. */
 static struct written {
@@ -229,11 +229,11 @@ static void parts(void)
 /* A way forward that keeps: the outputs and gradients are those without it, bit for bit. */
 static mha_status keep(const mha_options *options, float *to_keep, size_t length)
 {
-    const mha_outputs outputs = { .y = MHA_SLICE(y) };
+    const mha_outputs outputs = { .y = MHA_SLICE(result) };
     const mha_status got = mha_forward_keeping(&layer, shape, &inputs, options, &outputs, to_keep, length,
                                                scratch, MHA_COUNT(scratch));
     if (got != MHA_OK) {
-        for (size_t i = 0; i < MHA_COUNT(y); ++i) CHECK(y[i] == 3.0f);
+        for (size_t i = 0; i < MHA_COUNT(result); ++i) CHECK(result[i] == 3.0f);
         for (size_t i = 0; i < MHA_COUNT(kept); ++i) CHECK(kept[i] == 4.0f);
     }
     return got;
@@ -246,7 +246,7 @@ static void keeping(void)
     CHECK(mha_forward(&layer, shape, &inputs, &outputs, scratch, MHA_COUNT(scratch)) == MHA_OK);
     CHECK(mha_kept_len(&config, shape) == MHA_COUNT(kept));
     CHECK(mha_kept_len(NULL, shape) == SIZE_MAX);
-    for (size_t i = 0; i < MHA_COUNT(y); ++i) y[i] = 3.0f;
+    for (size_t i = 0; i < MHA_COUNT(result); ++i) result[i] = 3.0f;
     for (size_t i = 0; i < MHA_COUNT(kept); ++i) kept[i] = 4.0f;
 #define KEPT(kind) MHA_STATUS(MHA_KIND_##kind, MHA_ARGUMENT_KEPT)
     CHECK(keep(NULL, kept, MHA_COUNT(kept) - 1) == KEPT(LENGTH));
@@ -254,7 +254,7 @@ static void keeping(void)
     CHECK(keep(NULL, OFF_BY_ONE(kept), MHA_COUNT(kept)) == KEPT(MISALIGNED));
     CHECK(keep(NULL, kept, SIZE_MAX / 2) == KEPT(TOO_LARGE));
     CHECK(keep(NULL, scratch + 1, MHA_COUNT(kept)) == KEPT(OVERLAP));
-    CHECK(keep(NULL, y, MHA_COUNT(kept)) == KEPT(OVERLAP));
+    CHECK(keep(NULL, result, MHA_COUNT(kept)) == KEPT(OVERLAP));
     CHECK(keep(NULL, q, MHA_COUNT(kept)) == KEPT(OVERLAP));
     CHECK(strcmp(mha_backward_status_message(KEPT(OVERLAP)), "kept: overlaps another buffer") == 0);
 #undef KEPT
@@ -265,7 +265,7 @@ static void keeping(void)
     CHECK(keep(&norm, kept, MHA_COUNT(kept)) == MHA_STATUS(MHA_KIND_OPTION, MHA_ARGUMENT_NORM));
 
     CHECK(keep(NULL, kept, MHA_COUNT(kept)) == MHA_OK);
-    CHECK(same_bits(y, expected, MHA_COUNT(y)));
+    CHECK(same_bits(result, expected, MHA_COUNT(result)));
     CHECK(back(NULL) == MHA_OK);
     const struct written whole = to;
     memset(&to, 0x7f, sizeof to);
