@@ -62,7 +62,7 @@ fn call(from: &mut Bytes<'_>) {
         true => slice(pool.buffer(from, product(&[batch, heads, q_len, kv_len]), false)),
         false => NONE,
     };
-    let upstream = mha_upstream { dy, dscores };
+    let upstream = mha_upstream { dy, dscores, kept: NONE };
     let mut wanted = |len: usize, seldom: u8| match from.seldom(seldom) {
         true => UNWANTED,
         false => slice_mut(pool.buffer(from, len, true)),
@@ -90,7 +90,7 @@ fn call(from: &mut Bytes<'_>) {
     if from.seldom(64) {
         gradients.bk = slice_mut(pool.buffer(from, kept_k, true));
     }
-    let (i, u, g) = (&raw const inputs, &raw const upstream, &raw const gradients);
+    let (i, g) = (&raw const inputs, &raw const gradients);
     let (l, a) = (&raw const layer, &raw const attention);
 
     // SAFETY: every pointer below is null, misaligned, or good for the length beside it, but for lengths
@@ -124,8 +124,8 @@ fn call(from: &mut Bytes<'_>) {
                 "function {function}, {part:?}, {shape:?}, {layer:?}, {inputs:?}, {upstream:?}, {gradients:?}"
             );
         }
-        let run = |pool: &Pool, scratch: *mut f32, scratch_len: usize| {
-            let before = pool.bits();
+        let run = |pool: &Pool, upstream: mha_upstream, scratch: *mut f32, scratch_len: usize| {
+            let (before, u) = (pool.bits(), &raw const upstream);
             let status = match function {
                 0 | 1 => mha_backward(l, shape, i, options, u, g, scratch, scratch_len),
                 2 => mha_backward_part(l, shape, part, i, options, u, g, scratch, scratch_len),
@@ -146,7 +146,7 @@ fn call(from: &mut Bytes<'_>) {
             pool.check(&before, status != 0);
             status
         };
-        let status = run(pool, scratch, scratch_len);
+        let status = run(pool, upstream, scratch, scratch_len);
 
         // What is added to something cannot be computed again.
         if status != 0 || accumulate != 0 || pool.is_wild {
@@ -154,8 +154,31 @@ fn call(from: &mut Bytes<'_>) {
         }
         let all = [q, k, v, wq, wk, wv, wo, bq, gradients.bk, bv, bo, bias];
         let first = all.map(|gradient| pool.at(gradient.data));
+        if !bare {
+            let y = slice_mut(pool.buffer(from, product(&[batch, q_len, out]), true));
+            let scores = mha_slice_mut { data: ptr::null_mut(), len: 0 };
+            let outputs = mha_outputs { y, scores, scores_at: 0 };
+            let (kept, kept_len) = pool.buffer(from, mha_kept_len(&config, shape), true);
+            let mut own = vec![f32::NAN; mha_scratch_len(&config, shape)];
+            let (o, own, own_len) = (&raw const outputs, own.as_mut_ptr(), own.len());
+            let before = pool.bits();
+            let status = mha_forward_keeping(l, shape, i, options, o, kept, kept_len, own, own_len);
+            assert!(*mha_backward_status_message(status) != 0, "a status without a text");
+            pool.check(&before, status != 0);
+            if status == 0 && !pool.is_wild {
+                let kept = slice((kept, kept_len));
+                let status = run(pool, mha_upstream { kept, ..upstream }, scratch, scratch_len);
+                assert_eq!(status, 0, "what was kept is refused");
+                for (which, (gradient, first)) in all.iter().zip(&first).enumerate() {
+                    let second = pool.at(gradient.data).unwrap_or_default();
+                    let differ = difference(first.as_deref().unwrap_or_default(), &second);
+                    assert!(differ.is_none(), "gradient {which}: other bits with what was kept");
+                }
+            }
+        }
         let mut small = vec![f32::NAN; least];
-        assert_eq!(run(pool, small.as_mut_ptr(), least), 0, "the least scratch is too little");
+        let status = run(pool, upstream, small.as_mut_ptr(), least);
+        assert_eq!(status, 0, "the least scratch is too little");
         for (which, (gradient, first)) in all.iter().zip(first).enumerate() {
             // What stands for many queries is summed a block of them at a time: a bias, and what several
             // heads share.
