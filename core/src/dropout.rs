@@ -64,6 +64,7 @@ impl DropoutRow {
     /// Drops and scales `scores`, which belong to the keys from `first` on. `first` is a multiple
     /// of 4.
     #[cfg_attr(feature = "size", inline(never))]
+    #[cfg_attr(target_arch = "wasm32", inline)]
     pub(crate) fn apply(&self, first: usize, scores: &mut [f32]) {
         let [query, head, batch] = self.counter;
         for (i, four) in scores.chunks_mut(4).enumerate() {
@@ -77,6 +78,7 @@ impl DropoutRow {
 }
 
 /// Philox4x32 with ten rounds.
+#[cfg_attr(target_arch = "wasm32", inline)]
 pub(crate) fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let [c0, c1, c2, c3] = counter;

@@ -134,6 +134,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// The plan of full speed.
+    #[cfg_attr(target_arch = "wasm32", inline(never))]
     pub(crate) const fn recommended(sizes: &Sizes) -> Self {
         if SMALL {
             return Self::minimum();
@@ -177,7 +178,7 @@ impl Plan {
     }
 
     /// Floats of scratch that this plan takes.
-    #[cfg_attr(target_os = "none", inline(never))]
+    #[cfg_attr(any(target_os = "none", target_arch = "wasm32"), inline(never))]
     pub(crate) const fn len(&self, sizes: &Sizes) -> usize {
         let kept = sizes.keys_len().saturating_add(sizes.values_len());
         let kept = kept.saturating_mul(self.sequences).saturating_mul(self.group);

@@ -121,12 +121,19 @@ pub(crate) fn query_scale(scale: Option<f32>, head_qk: usize) -> f32 {
 }
 
 /// The square root of a normal number, rounded to nearest.
-#[cfg(not(any(feature = "size", all(target_arch = "arm", target_abi = "eabihf"))))]
+#[cfg(not(any(
+    feature = "size",
+    all(target_arch = "arm", target_abi = "eabihf"),
+    all(target_arch = "wasm32", target_feature = "simd128")
+)))]
 fn square_root(x: f32) -> f32 {
     libm::sqrtf(x)
 }
 
-#[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+#[cfg(any(
+    all(target_arch = "arm", target_abi = "eabihf"),
+    all(not(feature = "size"), target_arch = "wasm32", target_feature = "simd128")
+))]
 use crate::kernel::square_root;
 
 /// The same bit by bit: slower, and a sixth of the code.

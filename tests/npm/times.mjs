@@ -92,11 +92,12 @@ const mha = await load();
 const raw = await installed("glue/mha_wasm.js");
 const [q, y] = [new Float32Array(32).fill(1), new Float32Array(32)];
 const layer = mha.layer({ dims: 8, heads: 2, weights: new Float32Array(256).fill(0.1) });
-const inner = new raw.Layer(8, 8, 8, 8, 8, 8, 2, 2, undefined, false);
-const call = new raw.Call();
-inner.flat_weights(256);
-call.begin(1, 4, 4, 32, undefined, undefined);
-inner.reserve(call);
+const inner = raw.layer_new(8, 8, 8, 8, 8, 8, 2, 2, undefined, false);
+const call = raw.call_new();
+raw.layer_weights(inner, 257, 0, 0, 0, 0, 0, 0, 0);
+const { memory } = await raw.default();
+new Uint32Array(memory.buffer, raw.call_words(call), 6).set([1, 4, 4, 33, 0, 0]);
+raw.layer_reserve(inner, call);
 const microseconds = (work) => {
   let best = Infinity;
   for (let turn = 0; turn < 40; turn++) {
@@ -109,7 +110,7 @@ const microseconds = (work) => {
   return best;
 };
 const ours = microseconds(() => layer.forward({ q, y }));
-const export_ = microseconds(() => inner.forward(call));
+const export_ = microseconds(() => raw.layer_forward(inner, call));
 console.log(`${"tiny forward".padEnd(24)}${ours.toFixed(2).padStart(9)} µs through the package, Node`);
 console.log(`${"raw export".padEnd(24)}${export_.toFixed(2).padStart(9)} µs`);
 console.log(`${"above it".padEnd(24)}${(ours - export_).toFixed(2).padStart(9)} µs (at most ${CALLING})`);

@@ -1,4 +1,5 @@
-// Says what an application downloads for each entry: bundled and minified, and after gzip.
+// Says what an application downloads for each entry: bundled and minified, and after gzip; and that what everybody
+// downloads is no more than it may be.
 // `node weigh.mjs PACKAGE`
 
 import { readFileSync } from "node:fs";
@@ -18,11 +19,23 @@ async function bundled(entry, name) {
 
 const row = (name, raw, packed) => console.log(`${name.padEnd(34)}${String(raw).padStart(9)}${String(packed).padStart(9)}`);
 row("bytes", "raw", "gzip");
-const inlined = await bundled("index.js", "load");
-row("mha", inlined.length, gzip(inlined));
-const [core, wasm] = [await bundled("core.js", "load"), readFileSync(join(folder, "mha.wasm"))];
-row("mha/core", core.length, gzip(core));
-row("mha.wasm", wasm.length, gzip(wasm));
-row("mha/core and mha.wasm", core.length + wasm.length, gzip(core) + gzip(wasm));
+const weigh = async (name, entry, file) => {
+  const script = await bundled(entry, "load");
+  const wasm = file === undefined ? Buffer.alloc(0) : readFileSync(join(folder, file));
+  const packed = gzip(script) + (file === undefined ? 0 : gzip(wasm));
+  row(name, script.length + wasm.length, packed);
+  return packed;
+};
+/** The most that the entries of the plain layer may weigh. */
+const [MOST, MOST_CORE] = [25_000, 24_000];
+const ours = await weigh("mha", "index.js");
+const core = await weigh("mha/core and mha.wasm", "core.js", "mha.wasm");
+await weigh("mha/full", "full/index.js");
+await weigh("mha/full/core and full/mha.wasm", "full/core.js", "full/mha.wasm");
+await weigh("mha/train", "train/train.js");
 const view = await bundled("view.js", "defineAttentionView");
 row("mha/view", view.length, gzip(view));
+if (ours > MOST || core > MOST_CORE) {
+  console.error(`more than ${MOST} bytes, or ${MOST_CORE} with a module of one's own`);
+  process.exit(1);
+}

@@ -434,9 +434,9 @@ test("an option that takes an array away is noticed", () => {
 });
 
 test("every number has a test", () => {
-  // Those of the attention family have theirs in family.test.mjs.
+  // Those of the attention family have theirs in family.test.mjs, what is absent in plain.test.mjs.
   assert.deepEqual(Object.keys(ErrorCode), [
     "Zero", "Heads", "TooLarge", "Length", "Broadcast", "Value", "Range", "Conflict", "CacheFull", "Type", "Detached",
-    "Disposed", "Memory",
+    "Disposed", "Memory", "Absent",
   ]);
 });

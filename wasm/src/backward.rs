@@ -4,10 +4,12 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use mha::{Argument, BackwardError, Error, Gradients, Inputs, Options, Shape, Upstream};
+use mha::{Argument, BackwardError, Error, Gradients, Shape, Upstream};
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::call::{Call, bare, room};
+use crate::bare::bare;
+use crate::call::{Call, Given, room};
+use crate::door::{doors, frees, keep};
 use crate::failure::Failure;
 use crate::layer::Layer;
 
@@ -15,9 +17,8 @@ use crate::layer::Layer;
 const COUNT: usize = 12;
 
 /// What comes from above, which gradients are wanted, and room for all of them.
-#[wasm_bindgen]
 #[derive(Debug, Default)]
-pub struct Back {
+pub(crate) struct Back {
     dy: usize,
     dscores: Option<usize>,
     accumulate: bool,
@@ -30,52 +31,88 @@ pub struct Back {
     memory: Option<Failure>,
 }
 
+/// Nothing, without room.
 #[wasm_bindgen]
-impl Back {
-    /// Nothing, without room.
-    #[wasm_bindgen(constructor)]
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
+#[must_use]
+pub fn back_new() -> usize {
+    keep(Back::default())
+}
 
+doors! {
     /// Begins to describe a way back. The room stays.
-    pub fn begin(&mut self, dy: usize, dscores: Option<usize>, accumulate: bool) {
+    fn back_begin[back: Back](dy: usize, dscores: Option<usize>, accumulate: bool) = Back::begin;
+    /// Asks for a gradient, and says how long the caller's own array is, if there is one.
+    fn back_want[back: Back](which: usize, len: Option<usize>) = Back::want;
+    /// Where the gradient with respect to the output goes.
+    fn back_dy[back: Back]() -> *mut f32 = Back::dy;
+    /// Where the gradient with respect to the scores goes.
+    fn back_dscores[back: Back]() -> *mut f32 = Back::dscores;
+    /// Where a gradient comes; what is added to stands there before.
+    fn back_gradient[back: Back](which: usize) -> *mut f32 = Back::gradient;
+    /// Elements of a gradient; 0 where it is not wanted.
+    fn back_gradient_len[back: Back](which: usize) -> usize = Back::gradient_len;
+    /// The name of the argument at fault; of its gradient with a d in front.
+    fn back_argument[back: Back]() -> String = Back::argument;
+    /// What is wrong, in the core's words.
+    fn back_message[back: Back]() -> String = Back::message;
+    /// Makes room for [`call_attend_backward`].
+    fn call_reserve_backward[call: Call, back: Back](
+        heads: usize, kv_heads: usize, qk: usize, v: usize, scale: Option<f32>
+    ) -> i32 = Call::reserve_backward;
+    /// The way back of attention without projections.
+    fn call_attend_backward[call: Call, back: Back](
+        heads: usize, kv_heads: usize, qk: usize, v: usize, scale: Option<f32>
+    ) -> i32 = Call::attend_backward;
+    /// Makes room for [`layer_backward`].
+    fn layer_reserve_backward[layer: Layer, call: Call, back: Back]() -> i32 =
+        Layer::reserve_backward;
+    /// The way back of a call that has room.
+    fn layer_backward[layer: Layer, call: Call, back: Back]() -> i32 = Layer::backward;
+    /// Elements of all weights, biases included.
+    fn layer_data_len[layer: Layer]() -> usize = Layer::data_len;
+}
+
+frees! {
+    /// Frees a way back.
+    fn back_free[Back];
+}
+
+impl Back {
+    /// Begins to describe a way back. The room stays.
+    fn begin(&mut self, dy: usize, dscores: Option<usize>, accumulate: bool) {
         (self.dy, self.dscores, self.accumulate) = (dy, dscores, accumulate);
         self.wanted = [None; COUNT];
     }
 
     /// Asks for a gradient, and says how long the caller's own array is, if there is one.
-    pub fn want(&mut self, which: usize, len: Option<usize>) {
+    fn want(&mut self, which: usize, len: Option<usize>) {
         if let Some(wanted) = self.wanted.get_mut(which) {
             *wanted = Some(len);
         }
     }
 
     /// Where the gradient with respect to the output goes.
-    pub fn dy(&mut self) -> *mut f32 {
+    fn dy(&mut self) -> *mut f32 {
         self.float(0)
     }
 
     /// Where the gradient with respect to the scores goes.
-    pub fn dscores(&mut self) -> *mut f32 {
+    fn dscores(&mut self) -> *mut f32 {
         self.float(1)
     }
 
     /// Where a gradient comes; what is added to stands there before.
-    pub fn gradient(&mut self, which: usize) -> *mut f32 {
+    fn gradient(&mut self, which: usize) -> *mut f32 {
         self.float(2 + which.min(COUNT))
     }
 
     /// Elements of a gradient; 0 where it is not wanted.
-    #[must_use]
-    pub fn gradient_len(&self, which: usize) -> usize {
+    fn gradient_len(&self, which: usize) -> usize {
         self.parts.get(2 + which).copied().filter(|_| which < COUNT).unwrap_or(0)
     }
 
     /// The name of the argument at fault; of its gradient with a d in front.
-    #[must_use]
-    pub fn argument(&self) -> String {
+    fn argument(&self) -> String {
         match (self.memory, self.failure) {
             (Some(memory), _) => memory.argument().name().into(),
             (_, Some(error)) => {
@@ -88,8 +125,7 @@ impl Back {
     }
 
     /// What is wrong.
-    #[must_use]
-    pub fn message(&self) -> String {
+    fn message(&self) -> String {
         match (self.memory, self.failure) {
             (Some(memory), _) => memory.to_string(),
             (_, Some(error)) => error.to_string(),
@@ -114,7 +150,7 @@ impl Back {
     ) -> i32 {
         let result = self.try_make_room(call, weights, scratch);
         (self.failure, self.memory) = (None, result.err());
-        Failure::code(result)
+        result.err().map_or(0, Failure::code)
     }
 
     fn try_make_room(
@@ -123,8 +159,10 @@ impl Back {
         weights: [usize; 8],
         scratch: usize,
     ) -> Result<(), Failure> {
-        call.try_room()?;
-        let lens = call.input_lens();
+        call.try_make_room(0, 0, 0)?;
+        let [q, k, v, bias, ..] = call.parts;
+        let k = if call.words.k > 0 { k } else { q };
+        let lens = [q, k, if call.words.v > 0 { v } else { k }, bias];
         let own = lens[..3].iter().chain(&weights).chain(&lens[3..]);
         self.parts = [0; COUNT + 3];
         self.parts[0] = self.dy;
@@ -145,7 +183,7 @@ impl Back {
         call: &mut Call,
         back: impl FnOnce(
             Shape,
-            Inputs<'_, &Options<'_>>,
+            Given<'_>,
             Upstream<'_>,
             Gradients<'_>,
             &mut [f32],
@@ -197,33 +235,32 @@ impl Back {
     }
 }
 
-#[wasm_bindgen]
 impl Call {
     /// Makes room for [`Call::attend_backward`].
-    pub fn reserve_backward(
+    fn reserve_backward(
         &mut self,
+        back: &mut Back,
         heads: usize,
         kv_heads: usize,
         qk: usize,
         v: usize,
         scale: Option<f32>,
-        back: &mut Back,
     ) -> i32 {
         let scratch = bare(heads, kv_heads, qk, v, scale).backward_scratch_len(self.shape());
         back.make_room(self, [0; 8], scratch)
     }
 
     /// The way back of attention without projections.
-    pub fn attend_backward(
+    fn attend_backward(
         &mut self,
+        back: &mut Back,
         heads: usize,
         kv_heads: usize,
         qk: usize,
         v: usize,
         scale: Option<f32>,
-        back: &mut Back,
     ) -> i32 {
-        let (attention, isa) = (bare(heads, kv_heads, qk, v, scale), self.isa());
+        let (attention, isa) = (bare(heads, kv_heads, qk, v, scale), self.isa);
         back.run(self, |shape, inputs, upstream, gradients, scratch| {
             mha::dot_product_attention_backward(
                 attention, isa, shape, inputs, upstream, gradients, scratch,
@@ -232,33 +269,32 @@ impl Call {
     }
 }
 
-#[wasm_bindgen]
 impl Layer {
     /// Makes room for [`Layer::backward`].
-    pub fn reserve_backward(&self, call: &mut Call, back: &mut Back) -> i32 {
+    fn reserve_backward(&self, call: &mut Call, back: &mut Back) -> i32 {
         let scratch = self.config().backward_scratch_len(call.shape());
         back.make_room(call, self.lens(), scratch)
     }
 
     /// The way back of a call that has room.
-    pub fn backward(&self, call: &mut Call, back: &mut Back) -> i32 {
+    fn backward(&self, call: &mut Call, back: &mut Back) -> i32 {
         back.run(call, |shape, inputs, upstream, gradients, scratch| {
             self.layer()?.backward(shape, inputs, upstream, gradients, scratch)
         })
     }
 
     /// Elements of all weights, biases included.
-    #[must_use]
-    pub fn data_len(&self) -> usize {
+    fn data_len(&self) -> usize {
         self.lens().iter().sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use mha::{Config, Dims, MultiHeadAttention, Weights};
+    use mha::{Config, Dims, Inputs, MultiHeadAttention, Weights};
 
     use super::*;
+    use crate::call::Words;
 
     fn numbers(len: usize) -> Vec<f32> {
         (0..len).map(|i| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0).collect()
@@ -277,22 +313,31 @@ mod tests {
         let config = Config::new(Dims::new((3, 4, 5), (6, 8), 7)).heads(2);
         let shape = Shape::new(2, 3, 5);
         let flat = numbers(config.weights_len());
-        let mut layer = Layer::new(3, 4, 5, 6, 8, 7, 2, 2, None, false);
-        assert_eq!(layer.flat_weights(flat.len()), 0);
+        let mut layer = Layer::new((3, 4, 5), (6, 8), 7, 2, 2, None, false);
+        assert_eq!(layer.weights(flat.len() + 1, 0, 0, 0, 0, 0, 0, 0), 0);
         copy(&flat, layer.data());
         let (q, k, v) = (numbers(2 * 3 * 3), numbers(2 * 5 * 4), numbers(2 * 5 * 5));
         let (dy, dscores) = (numbers(config.y_len(shape)), numbers(config.scores_len(shape)));
         let weights = Weights::from_flat(&config, &flat).unwrap();
         let core = MultiHeadAttention::new(config, weights).unwrap();
         let (mut dq, mut dwo) = (numbers(q.len()), numbers(config.wo_len()));
-        let (mut call, mut back) = (Call::new(), Back::new());
+        let (mut call, mut back) = (Call::new(), Back::default());
         for accumulate in [false, true] {
-            call.begin(2, 3, 5, q.len(), Some(k.len()), Some(v.len()));
+            call.words = Words {
+                batch: 2,
+                q_len: 3,
+                kv_len: 5,
+                q: q.len() + 1,
+                k: k.len() + 1,
+                v: v.len() + 1,
+                ..Words::NONE
+            };
             back.begin(dy.len(), Some(dscores.len()), accumulate);
             back.want(0, None);
             back.want(6, Some(config.wo_len()));
             assert_eq!(layer.reserve_backward(&mut call, &mut back), 0);
-            for (from, to) in [(&q, call.q()), (&k, call.k()), (&v, call.v()), (&dy, back.dy())] {
+            let places = call.places;
+            for (from, to) in [(&q, places.q), (&k, places.k), (&v, places.v), (&dy, back.dy())] {
                 copy(from, to);
             }
             copy(&dscores, back.dscores());
@@ -319,10 +364,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_in_the_core_s_words() {
-        let mut layer = Layer::new(4, 4, 4, 4, 4, 4, 2, 2, None, false);
-        assert_eq!(layer.flat_weights(64), 0);
-        let (mut call, mut back) = (Call::new(), Back::new());
-        call.begin(1, 1, 1, 4, None, None);
+        let mut layer = Layer::new((4, 4, 4), (4, 4), 4, 2, 2, None, false);
+        assert_eq!(layer.weights(65, 0, 0, 0, 0, 0, 0, 0), 0);
+        let (mut call, mut back) = (Call::new(), Back::default());
+        call.words = Words { batch: 1, q_len: 1, kv_len: 1, q: 5, ..Words::NONE };
         back.begin(3, None, false);
         assert_eq!(layer.reserve_backward(&mut call, &mut back), 0);
         assert_eq!(layer.backward(&mut call, &mut back), 4);

@@ -1,7 +1,5 @@
-//! Why something was refused.
-
-use alloc::string::{String, ToString};
-use core::fmt;
+//! Why something was refused, as JavaScript reads it: it words what is wrong, so that the module holds no text
+//! but the arguments' names.
 
 use mha::{Argument, Error};
 
@@ -23,6 +21,7 @@ impl From<Error> for Failure {
     }
 }
 
+#[cfg(feature = "training")]
 impl Failure {
     /// The argument at fault.
     pub(crate) fn argument(self) -> Argument {
@@ -32,33 +31,76 @@ impl Failure {
         }
     }
 
-    /// The name of the argument at fault, empty where nothing failed. There once for all classes.
-    #[inline(never)]
-    pub(crate) fn argument_of(failure: Option<Self>) -> String {
-        failure.map(|failure| failure.argument().name().into()).unwrap_or_default()
-    }
-
-    /// What is wrong, empty where nothing failed. There once for all classes.
-    #[inline(never)]
-    pub(crate) fn message_of(failure: Option<Self>) -> String {
-        failure.map(|failure| failure.to_string()).unwrap_or_default()
-    }
-
-    /// The number of a result: 0 where nothing failed.
-    pub(crate) fn code(result: Result<(), Self>) -> i32 {
-        match result {
-            Ok(()) => 0,
-            Err(Self::Core(error)) => error.code(),
-            Err(Self::Memory(_)) => MEMORY,
+    /// The number.
+    pub(crate) fn code(self) -> i32 {
+        match self {
+            Self::Core(error) => error.code(),
+            Self::Memory(_) => MEMORY,
         }
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+#[cfg(feature = "training")]
+impl core::fmt::Display for Failure {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Core(error) => error.fmt(f),
             Self::Memory(argument) => write!(f, "{}: out of memory", argument.name()),
         }
+    }
+}
+
+/// What `wasm/npm/src/run.ts` reads of a failure: where the argument's name lies, and the numbers that the
+/// error has.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Problem {
+    name: *const u8,
+    name_len: usize,
+    numbers: [usize; 3],
+}
+
+impl Problem {
+    /// None.
+    pub(crate) const NONE: Self = Self { name: core::ptr::null(), name_len: 0, numbers: [0; 3] };
+
+    /// Takes down a result, and gives its number: 0 where nothing failed. There once for all classes.
+    #[inline(never)]
+    pub(crate) fn settle(&mut self, result: Result<(), Failure>) -> i32 {
+        let Err(failure) = result else { return 0 };
+        let (argument, code, numbers) = match failure {
+            Failure::Memory(argument) => (argument, MEMORY, [0; 3]),
+            Failure::Core(error) => (error.argument(), error.code(), numbers(error)),
+        };
+        let name = argument.name();
+        (self.name, self.name_len, self.numbers) = (name.as_ptr(), name.len(), numbers);
+        code
+    }
+}
+
+/// The numbers of an error, in the order in which its sentence has them; of two options that exclude each other
+/// where the other's name lies, and how long it is.
+fn numbers(error: Error) -> [usize; 3] {
+    match error {
+        Error::Heads { heads, width } => [heads, width, 0],
+        Error::Length { needed, got, .. } => [needed, got, 0],
+        Error::Broadcast { axis, needed, got, .. } => [got, axis, needed],
+        Error::CacheFull { capacity, needed } => [needed, capacity, 0],
+        Error::Range { len, end, .. } => [end, len, 0],
+        Error::Conflict { other, .. } => {
+            let other = other.name();
+            [other.as_ptr().expose_provenance(), other.len(), 0]
+        }
+        _ => [0; 3],
+    }
+}
+
+#[cfg(test)]
+impl Problem {
+    /// The argument's name and the numbers.
+    pub(crate) fn said(&self) -> (&'static str, [usize; 3]) {
+        // SAFETY: where a name begins is set together with its length.
+        let name = unsafe { core::slice::from_raw_parts(self.name, self.name_len) };
+        (core::str::from_utf8(name).unwrap(), self.numbers)
     }
 }

@@ -8,11 +8,14 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 
 use mha::{
-    Alibi, Angles, Argument, Causal, Extra, Norm, NormKind, Options, Rope, Segments, Select, Window,
+    Alibi, Angles, Argument, Attention, Causal, Extra, Norm, NormKind, Options, Rope, Segments,
+    Select, Shape, Window,
 };
 
-use crate::call::room;
+use crate::call::{Call, room};
+use crate::door::doors;
 use crate::failure::Failure;
+use crate::layer::Layer;
 
 /// The places of the words; `wasm/npm/src/family.ts` has the same.
 #[derive(Clone, Copy)]
@@ -59,10 +62,12 @@ enum Word {
     ScoreQueriesStart,
     ScoreQueriesEnd,
     LseLen,
+    /// How many starts of packed sequences there are, of queries and of keys each.
+    StartsLen,
 }
 
 /// How many words there are.
-pub(crate) const WORDS: usize = Word::LseLen as usize + 1;
+pub(crate) const WORDS: usize = Word::StartsLen as usize + 1;
 
 /// The lengths whose arrays lie one after another among the floats, in this order.
 const FLOATS: [Word; 9] = [
@@ -116,6 +121,8 @@ pub(crate) struct Family {
     pub(crate) offsets: Vec<isize>,
     /// Documents of the queries, then of the keys.
     pub(crate) segments: Vec<u32>,
+    /// Where packed sequences begin, queries and then keys.
+    pub(crate) starts: Vec<usize>,
 }
 
 impl Family {
@@ -127,6 +134,7 @@ impl Family {
             lens: Vec::new(),
             offsets: Vec::new(),
             segments: Vec::new(),
+            starts: Vec::new(),
         }
     }
 
@@ -142,7 +150,15 @@ impl Family {
         room(&mut self.offsets, offsets, Argument::Causal)?;
         let [q, kv] = [Word::SegmentsQLen, Word::SegmentsKvLen].map(|word| words.len(word));
         let segments = q.unwrap_or(0).saturating_add(kv.unwrap_or(0));
-        room(&mut self.segments, segments, Argument::Segments)
+        room(&mut self.segments, segments, Argument::Segments)?;
+        room(&mut self.starts, words.get(Word::StartsLen).saturating_mul(2), Argument::Rows)
+    }
+
+    /// Where packed sequences begin, queries and keys.
+    pub(crate) fn packed_starts(&self) -> [Vec<usize>; 2] {
+        let (len, starts) = (self.words.get(Word::StartsLen), self.starts.as_slice());
+        [starts.get(..len), starts.get(len..len.saturating_mul(2))]
+            .map(|starts| starts.unwrap_or(&[]).to_vec())
     }
 
     /// Where the log-sum-exps lie among the floats.
@@ -224,5 +240,91 @@ impl Family {
                 .then(|| [words.get(Word::ScoreQueriesStart), words.get(Word::ScoreQueriesEnd)]),
             lse: lse.map(|lse| Cell::from_mut(lse).as_slice_of_cells()),
         }
+    }
+}
+
+doors! {
+    /// Where the words of the options go.
+    fn call_option_words[call: Call]() -> *mut u32 = Call::option_words;
+    /// Where the floats of the options go.
+    fn call_option_floats[call: Call]() -> *mut f32 = Call::option_floats;
+    /// Where the lengths go.
+    fn call_lens[call: Call]() -> *mut usize = Call::lens;
+    /// Where the positions of the first queries go.
+    fn call_positions[call: Call]() -> *mut isize = Call::positions;
+    /// Where the documents go.
+    fn call_segments[call: Call]() -> *mut u32 = Call::segments;
+    /// Where the starts of packed sequences go.
+    fn call_starts[call: Call]() -> *mut usize = Call::starts;
+    /// Where the log-sum-exps come.
+    fn call_lse[call: Call]() -> *mut f32 = Call::lse;
+    /// Makes room for [`layer_forward_packed`]: the lengths that the call says are those of the longest
+    /// sequence, `queries` and `scores` those of all.
+    fn layer_reserve_packed[layer: Layer, call: Call](queries: usize, scores: usize) -> i32 =
+        Layer::reserve_packed;
+    /// Computes packed sequences.
+    fn layer_forward_packed[layer: Layer, call: Call]() -> i32 = Layer::forward_packed;
+}
+
+impl Call {
+    /// Where the words of the options go.
+    pub(crate) fn option_words(&mut self) -> *mut u32 {
+        self.family.words.0.as_mut_ptr()
+    }
+
+    /// Where the floats of the options go.
+    pub(crate) fn option_floats(&mut self) -> *mut f32 {
+        self.family.floats.as_mut_ptr()
+    }
+
+    /// Where the lengths go.
+    pub(crate) fn lens(&mut self) -> *mut usize {
+        self.family.lens.as_mut_ptr()
+    }
+
+    /// Where the positions of the first queries go.
+    pub(crate) fn positions(&mut self) -> *mut isize {
+        self.family.offsets.as_mut_ptr()
+    }
+
+    /// Where the documents go.
+    pub(crate) fn segments(&mut self) -> *mut u32 {
+        self.family.segments.as_mut_ptr()
+    }
+
+    /// Where the starts of packed sequences go.
+    pub(crate) fn starts(&mut self) -> *mut usize {
+        self.family.starts.as_mut_ptr()
+    }
+
+    /// Where the log-sum-exps come.
+    pub(crate) fn lse(&mut self) -> *mut f32 {
+        let at = self.family.lse_at();
+        self.family.floats.get_mut(at..).unwrap_or_default().as_mut_ptr()
+    }
+}
+
+impl Call {
+    /// Elements of the scores of a call of this shape.
+    pub(crate) fn scores_of_shape(&mut self, attention: &Attention, shape: Shape) -> usize {
+        self.family.options().scores_len(attention, shape)
+    }
+}
+
+impl Layer {
+    /// Makes room for [`Layer::forward_packed`]: the lengths that the call says are those of the
+    /// longest sequence, `queries` and `scores` those of all.
+    pub(crate) fn reserve_packed(&self, call: &mut Call, queries: usize, scores: usize) -> i32 {
+        let y = queries.saturating_mul(self.config().dims.out);
+        call.make_room(y, scores, self.config().scratch_len(call.shape()))
+    }
+
+    /// Computes packed sequences.
+    pub(crate) fn forward_packed(&self, call: &mut Call) -> i32 {
+        let [q_starts, kv_starts] = call.family.packed_starts();
+        call.run(|_, inputs, arrays| {
+            let (outputs, scratch) = arrays.outputs();
+            self.layer()?.forward_packed(&q_starts, &kv_starts, inputs, outputs, scratch)
+        })
     }
 }

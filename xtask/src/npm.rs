@@ -123,5 +123,8 @@ fn judge(tarball: &Path) -> Result<()> {
         "mha.wasm",
         "mha.relaxed.wasm",
         "mha.scalar.wasm",
+        "full/mha.wasm",
+        "full/mha.relaxed.wasm",
+        "full/mha.scalar.wasm",
     ]))
 }

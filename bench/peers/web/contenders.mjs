@@ -3,10 +3,12 @@
 
 import { columns, model, rows } from "./model.mjs";
 
-async function mha({ mha }, layer, tensors) {
+async function mha({ plain, full }, layer, tensors) {
   const { wq, wk, wv, wo, q, k, v, past_k, past_v } = tensors;
   const { q_in, k_in, v_in, qk, v: width, out, heads, batch, q_len, kv_len, past } = layer;
   const dims = { qIn: q_in, kIn: k_in, vIn: v_in, qk, v: width, out };
+  // The entry that an application would load for it.
+  const mha = layer.past > 0 ? full : plain;
   const own = mha.layer({ dims, heads, weights: { wq, wk, wv, wo } });
   const y = new Float32Array(batch * q_len * out);
   const scores = layer.scores ? new Float32Array(batch * heads * q_len * kv_len) : undefined;

@@ -1,6 +1,7 @@
 // What chromium.mjs drives, in the page.
 
 import { load } from "/mha/index.js";
+import { load as loadFull } from "/mha/full/index.js";
 import { load as loadTraining } from "/mha/train/train.js";
 import * as ort from "/peers/onnxruntime-web/dist/ort.wasm.min.mjs";
 
@@ -15,7 +16,7 @@ const { tf } = globalThis;
 tf.env().set("WASM_HAS_MULTITHREAD_SUPPORT", false);
 tf.wasm.setWasmPaths("/peers/@tensorflow/tfjs-backend-wasm/dist/");
 await tf.setBackend("wasm");
-const libraries = { mha: await load(), training: await loadTraining(), ort, tf };
+const libraries = { plain: await load(), full: await loadFull(), training: await loadTraining(), ort, tf };
 
 /** Floats as base64: an array of numbers would take minutes to cross. */
 function base64(floats) {

@@ -71,7 +71,7 @@ pub(super) trait Tiles {
     const TALL: usize;
 
     /// Whether a tile of one row may have [`WIDEST`] registers of columns: the more of a row of B is
-    /// read side by side the better for decoding.
+    /// read side by side the better for decoding. Such a machine has room for packing.
     const WIDE: bool;
 
     /// [`tile`], as a function of its own: inlined into the loops around it, dozens of instances would
@@ -81,8 +81,21 @@ pub(super) trait Tiles {
     /// That of [`tile`].
     unsafe fn tile<const M: usize, const N: usize, const LANES: u8>(t: &Tile);
 
-    /// [`panels`] with room on the stack, in a frame of its own: most products need none, and a frame
-    /// of many pages is touched page by page.
+    /// [`by_rows`], for A along its rows: no generic function, so that it is this crate that compiles the tiles,
+    /// however small or fast the crates around it are made.
+    ///
+    /// # Safety
+    /// That of [`by_rows`].
+    unsafe fn straight(t: &Tile, rows: usize, vectors: usize);
+
+    /// The same for A along its columns.
+    ///
+    /// # Safety
+    /// That of [`by_rows`].
+    unsafe fn turned(t: &Tile, rows: usize, vectors: usize);
+
+    /// [`panels`], with room on the stack if `pack`, in a frame of its own: most products need none, and a
+    /// frame of many pages is touched page by page.
     ///
     /// # Safety
     /// That of [`panels`].
@@ -92,6 +105,7 @@ pub(super) trait Tiles {
         c: &mut MatrixMut<'_>,
         start: Start<'_>,
         scale: Option<f32>,
+        pack: bool,
     );
 }
 
@@ -149,8 +163,10 @@ pub(super) unsafe fn product<T: Tiles, const PACK: bool, const TURN: u8>(
         if T::WIDE && TURN == STRAIGHT && c.rows == 1 && side_by_side && whole && more {
             return row::<T::Vector>(a, b, c, start, scale);
         }
-        if PACK && (b.column_stride != 1 || far) {
-            return T::packed::<TURN>(a, b, c, start, scale);
+        let pack = b.column_stride != 1 || far;
+        // In WebAssembly a frame costs nothing, and one copy of the loops is enough.
+        if PACK && (pack || cfg!(target_arch = "wasm32")) {
+            return T::packed::<TURN>(a, b, c, start, scale, pack);
         }
         panels::<T, TURN>(a, b, c, start, scale, &mut []);
     }
@@ -263,6 +279,11 @@ pub(super) unsafe fn panels<T: Tiles, const TURN: u8>(
         let wide = wide && c.rows == 1 && !packing && together >= widest;
         let width = if wide { widest } else { T::VECTORS * lanes::<T>() };
         let columns = if wide { widest } else { width.min(together) };
+        // Where code is downloaded an edge is a panel of its own: a tile of one register, instead of one
+        // of every width.
+        let edge = columns % lanes::<T>();
+        let apart = cfg!(target_arch = "wasm32") && columns > edge;
+        let columns = if apart { columns - edge } else { columns };
         let vectors = columns.div_ceil(lanes::<T>());
         let b_at = (j / BLOCK) * b.block_stride + (j % BLOCK) * b.column_stride;
         // Tiles of rows, as even as they come: the first `taller` have a row more.
@@ -314,8 +335,10 @@ pub(super) unsafe fn panels<T: Tiles, const TURN: u8>(
                 unsafe {
                     if wide {
                         by_lanes::<T, 1, WIDEST, TURN>(&t);
+                    } else if turned {
+                        T::turned(&t, here, vectors);
                     } else {
-                        by_rows::<T, TURN>(&t, here, vectors);
+                        T::straight(&t, here, vectors);
                     }
                 }
                 t.a = t.a.wrapping_add(here * a_row);
@@ -433,7 +456,7 @@ pub(super) unsafe fn turn<V: Vector>(from: Matrix<'_>, to: &mut MatrixMut<'_>) {
 /// # Safety
 /// That of [`tile`]; the number of rows and of registers is one that the machine's tiles can have.
 #[inline(always)]
-unsafe fn by_rows<T: Tiles, const TURN: u8>(t: &Tile, rows: usize, vectors: usize) {
+pub(super) unsafe fn by_rows<T: Tiles, const TURN: u8>(t: &Tile, rows: usize, vectors: usize) {
     // SAFETY: passed on.
     unsafe {
         match rows {
@@ -482,10 +505,14 @@ unsafe fn by_lanes<T: Tiles, const M: usize, const N: usize, const TURN: u8>(t: 
     unsafe {
         // A machine that reads scattered columns one by one reads a narrow edge so too: one instance
         // less of every tile.
-        let scattered = t.b_lane != 1 || (!T::WIDE && t.last < lanes::<T>());
+        debug_assert!(
+            !T::WIDE || t.b_lane == 1,
+            "a machine with wide tiles packs scattered columns"
+        );
+        let scattered = !T::WIDE && (t.b_lane != 1 || t.last < lanes::<T>());
         let half = <T::Half as Vector>::LANES;
         let halved = N == 1 && half < lanes::<T>() && t.last == half;
-        let partial = T::WIDE && t.last < lanes::<T>();
+        let partial = T::WIDE && t.last < lanes::<T>() && (N == 1 || !cfg!(target_arch = "wasm32"));
         match (TURN == TURNED, scattered, halved, partial) {
             (false, true, ..) => T::tile::<M, N, SCATTERED>(t),
             (false, _, true, _) => T::tile::<M, N, HALF>(t),
@@ -922,7 +949,7 @@ unsafe fn weigh<V: Vector>(row: &mut [f32], m: f32, acc: &mut [V; BLOCK]) {
 /// # Safety
 /// The machine has `V`'s instructions.
 #[inline(always)]
-unsafe fn weight<V: Vector>(l: V, m: V) -> V {
+pub(super) unsafe fn weight<V: Vector>(l: V, m: V) -> V {
     // SAFETY: the instructions are the caller's promise.
     unsafe {
         let n = l.round();

@@ -57,6 +57,8 @@ pub(crate) use cortex_m::square_root;
 pub(crate) use matrix::{Columns, Matrix, MatrixMut, Start};
 #[cfg(feature = "size")]
 pub(crate) use small::{Dense, weigh};
+#[cfg(all(not(feature = "size"), target_arch = "wasm32", target_feature = "simd128"))]
+pub(crate) use wasm32::square_root;
 
 #[cfg(not(all(target_arch = "arm", target_abi = "eabihf")))]
 use shell::stamp;

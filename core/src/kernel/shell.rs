@@ -43,12 +43,31 @@ macro_rules! stamp {
             }
 
             #[inline(never)]
+            unsafe fn straight(
+                t: &$crate::kernel::generic::Tile,
+                rows: usize,
+                vectors: usize,
+            ) {
+                use $crate::kernel::generic::{STRAIGHT, by_rows};
+                // SAFETY: passed on.
+                unsafe { by_rows::<$name, STRAIGHT>(t, rows, vectors) }
+            }
+
+            #[inline(never)]
+            unsafe fn turned(t: &$crate::kernel::generic::Tile, rows: usize, vectors: usize) {
+                use $crate::kernel::generic::{TURNED, by_rows};
+                // SAFETY: passed on.
+                unsafe { by_rows::<$name, TURNED>(t, rows, vectors) }
+            }
+
+            #[inline(never)]
             unsafe fn packed<const TURN: u8>(
                 a: $crate::kernel::Matrix<'_>,
                 b: $crate::kernel::Columns<'_>,
                 c: &mut $crate::kernel::MatrixMut<'_>,
                 start: $crate::kernel::Start<'_>,
                 scale: Option<f32>,
+                pack: bool,
             ) {
                 $(#[target_feature(enable = $features)])?
                 unsafe fn shell<const TURN: u8>(
@@ -57,6 +76,7 @@ macro_rules! stamp {
                     c: &mut $crate::kernel::MatrixMut<'_>,
                     start: $crate::kernel::Start<'_>,
                     scale: Option<f32>,
+                    pack: bool,
                 ) {
                     let mut room = core::mem::MaybeUninit::<
                         [core::mem::MaybeUninit<f32>; $pack],
@@ -64,13 +84,13 @@ macro_rules! stamp {
                     // SAFETY: floats that may hold anything need nothing to be there; the rest is
                     // as above.
                     unsafe {
-                        let room = room.assume_init_mut();
+                        let room = if pack { &mut room.assume_init_mut()[..] } else { &mut [] };
                         let panels = $crate::kernel::generic::panels::<$name, TURN>;
                         panels(a, b, c, start, scale, room);
                     }
                 }
                 // SAFETY: as above.
-                unsafe { shell::<TURN>(a, b, c, start, scale) }
+                unsafe { shell::<TURN>(a, b, c, start, scale, pack) }
             }
         }
 
@@ -147,6 +167,7 @@ macro_rules! shell {
         #[inline]
         fn $name($($argument: $type),*) -> $result {
             $(#[target_feature(enable = $features)])?
+            #[cfg_attr(target_arch = "wasm32", inline)]
             unsafe fn shell($($argument: $type),*) -> $result {
                 // SAFETY: this function is compiled for the vector's instructions.
                 unsafe { $crate::kernel::generic::$generic::<$($parameter),*>($($argument),*) }

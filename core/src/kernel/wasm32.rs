@@ -6,8 +6,9 @@
 
 use core::arch::wasm32::*;
 
+use super::generic::weight;
 use super::vector::Vector;
-use crate::softmax::LOWEST_POWER;
+use crate::softmax::{self, BLOCK, LOWEST_POWER};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Simd128(v128);
@@ -30,19 +31,8 @@ impl Vector for Simd128 {
 
     #[inline(always)]
     unsafe fn load_first_or(p: *const f32, n: usize, other: Self) -> Self {
-        // SAFETY: see above; lanes from n on are not accessed.
-        Self(unsafe {
-            match n {
-                0 => other.0,
-                1 => v128_load32_lane::<0>(other.0, p.cast()),
-                2 => v128_load64_lane::<0>(other.0, p.cast()),
-                3 => {
-                    let two = v128_load64_lane::<0>(other.0, p.cast());
-                    v128_load32_lane::<2>(two, p.add(2).cast())
-                }
-                _ => v128_load(p.cast()),
-            }
-        })
+        // SAFETY: passed on.
+        Self(unsafe { load_first_or(p, n, other.0) })
     }
 
     #[inline(always)]
@@ -59,19 +49,8 @@ impl Vector for Simd128 {
 
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize) {
-        // SAFETY: see above; lanes from n on are not accessed.
-        unsafe {
-            match n {
-                0 => {}
-                1 => v128_store32_lane::<0>(self.0, p.cast()),
-                2 => v128_store64_lane::<0>(self.0, p.cast()),
-                3 => {
-                    v128_store64_lane::<0>(self.0, p.cast());
-                    v128_store32_lane::<2>(self.0, p.add(2).cast());
-                }
-                _ => self.store(p),
-            }
-        }
+        // SAFETY: passed on.
+        unsafe { store_first(p, n, self.0) }
     }
 
     #[inline(always)]
@@ -151,6 +130,21 @@ impl Vector for Simd128 {
     }
 
     #[inline(always)]
+    unsafe fn weigh(row: &mut [f32], m: f32, sums: &mut [f32; BLOCK], _near: bool) -> bool {
+        // SAFETY: see above.
+        unsafe { weigh(row, m, sums) };
+        true
+    }
+
+    #[inline(always)]
+    unsafe fn weigh_all(row: &mut [f32], m: f32, _near: bool) -> Option<f32> {
+        let mut sums = [0.0; BLOCK];
+        // SAFETY: see above.
+        unsafe { weigh(row, m, &mut sums) };
+        Some(softmax::total(&sums))
+    }
+
+    #[inline(always)]
     unsafe fn replace_neg_inf(self, value: Self) -> Self {
         let is = f32x4_eq(self.0, f32x4_splat(f32::NEG_INFINITY));
         Self(v128_bitselect(value.0, self.0, is))
@@ -172,5 +166,92 @@ impl Vector for Simd128 {
         let power = u32x4_shl(f32x4_add(d.0, f32x4_splat(12_583_039.0)), 23);
         let gone = f32x4_lt(d.0, f32x4_splat(LOWEST_POWER));
         Self(v128_andnot(f32x4_mul(self.0, power), gone))
+    }
+}
+
+/// The square root, rounded to nearest, in one instruction.
+pub(crate) fn square_root(x: f32) -> f32 {
+    f32x4_extract_lane::<0>(f32x4_sqrt(f32x4_splat(x)))
+}
+
+/// [`Vector::load_first_or`], there once: a module is downloaded.
+///
+/// # Safety
+/// `p` points at `n` floats.
+#[inline(never)]
+unsafe fn load_first_or(p: *const f32, n: usize, other: v128) -> v128 {
+    // SAFETY: lanes from n on are not accessed.
+    unsafe {
+        match n {
+            0 => other,
+            1 => v128_load32_lane::<0>(other, p.cast()),
+            2 => v128_load64_lane::<0>(other, p.cast()),
+            3 => {
+                let two = v128_load64_lane::<0>(other, p.cast());
+                v128_load32_lane::<2>(two, p.add(2).cast())
+            }
+            _ => v128_load(p.cast()),
+        }
+    }
+}
+
+/// [`Vector::store_first`], there once.
+///
+/// # Safety
+/// `p` points at `n` floats.
+#[inline(never)]
+unsafe fn store_first(p: *mut f32, n: usize, lanes: v128) {
+    // SAFETY: lanes from n on are not accessed.
+    unsafe {
+        match n {
+            0 => {}
+            1 => v128_store32_lane::<0>(lanes, p.cast()),
+            2 => v128_store64_lane::<0>(lanes, p.cast()),
+            3 => {
+                v128_store64_lane::<0>(lanes, p.cast());
+                v128_store32_lane::<2>(lanes, p.add(2).cast());
+            }
+            _ => v128_store(p.cast(), lanes),
+        }
+    }
+}
+
+/// [`Vector::weigh`], there once.
+///
+/// # Safety
+/// None beyond the instructions.
+#[inline(never)]
+unsafe fn weigh(row: &mut [f32], m: f32, sums: &mut [f32; BLOCK]) {
+    const LANES: usize = Simd128::LANES;
+    // What the last block lacks weighs nothing.
+    let mut edge = [f32::NEG_INFINITY; BLOCK];
+    // SAFETY: a block has sixteen floats, in the row or in the edge, and so have the sums.
+    unsafe {
+        let m = Simd128::splat(m);
+        let mut acc = [m; BLOCK / LANES];
+        for (i, acc) in acc.iter_mut().enumerate() {
+            *acc = Simd128::load(sums.as_ptr().add(i * LANES));
+        }
+        for block in row.chunks_mut(BLOCK) {
+            let whole = block.len() == BLOCK;
+            let at = if whole {
+                block.as_mut_ptr()
+            } else {
+                edge.iter_mut().zip(block.iter()).for_each(|(to, from)| *to = *from);
+                edge.as_mut_ptr()
+            };
+            for (i, acc) in acc.iter_mut().enumerate() {
+                let p = at.add(i * LANES);
+                let weight = weight(Simd128::load(p), m);
+                weight.store(p);
+                *acc = acc.add(weight);
+            }
+            if !whole {
+                block.iter_mut().zip(&edge).for_each(|(to, from)| *to = *from);
+            }
+        }
+        for (i, acc) in acc.iter().enumerate() {
+            acc.store(sums.as_mut_ptr().add(i * LANES));
+        }
     }
 }

@@ -1,6 +1,6 @@
 // The page: loads the library and starts its three parts.
 
-import { load, type Mha } from "mha";
+import { load, type Mha } from "mha/full";
 import { defineAttentionView } from "mha/view";
 
 import { type Data, unpack } from "./data.js";

@@ -6,6 +6,9 @@ const built = new URL("../../../target/npm/mha/", import.meta.url);
 /** The package's folder. */
 export const folder = process.env.MHA_PACKAGE === undefined ? built : pathToFileURL(`${process.env.MHA_PACKAGE}/`);
 
-export const { ErrorCode, MhaError, load } = await import(new URL("index.js", folder).href);
+/** The entry with everything. */
+export const { ErrorCode, MhaError, load } = await import(new URL("full/index.js", folder).href);
+/** The entry with the plain layer. */
+export const plain = await import(new URL("index.js", folder).href);
 /** The entry with the way back. */
 export const { MhaError: TrainError, load: loadTraining } = await import(new URL("train/train.js", folder).href);

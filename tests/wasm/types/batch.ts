@@ -1,5 +1,5 @@
 // Sequences of different lengths in one call: padded to the longest, or packed without padding.
-import { load } from "mha";
+import { load } from "mha/full";
 
 const mha = await load();
 

@@ -1,5 +1,5 @@
 // A decoder's layer, token by token: grouped heads, rotary positions, a linear cache.
-import { load } from "mha";
+import { load } from "mha/full";
 
 const mha = await load();
 

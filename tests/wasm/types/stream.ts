@@ -1,5 +1,5 @@
 // A sensor that never stops: a ring cache holds the last 48 frames, and every frame attends to them.
-import { load } from "mha";
+import { load } from "mha/full";
 
 const mha = await load();
 

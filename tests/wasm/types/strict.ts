@@ -1,7 +1,7 @@
 // What the types allow and what they refuse. Compiled strictly and never run.
 
-import { type Cache, type Dims, ErrorCode, type ForwardOptions, type Layer, load, type Mha, type Output, type SavedCache } from "mha";
-import { load as loadFrom } from "mha/core";
+import { type Cache, type Dims, ErrorCode, type ForwardOptions, type Layer, load, type Mha, type Output, type SavedCache } from "mha/full";
+import { load as loadFrom } from "mha/full/core";
 
 declare const q: Float32Array;
 declare const k: Float32Array;
@@ -141,4 +141,15 @@ export function refused(mha: Mha, layer: Layer): void {
   console.log(code);
   // @ts-expect-error: read-only
   layer.heads = 4;
+}
+
+import { type Layer as PlainLayer, load as loadPlain } from "mha";
+
+export async function plainly(): Promise<void> {
+  const layer: PlainLayer = (await loadPlain()).layer({ dims: 8, weights: q });
+  layer.forward({ q, mask: "causal", dropout: { p: 0.5, seed: 1 } });
+  // @ts-expect-error The options of the family are in mha/full.
+  layer.forward({ q, window: { left: 1 } });
+  // @ts-expect-error So are caches.
+  layer.cache({ capacity: 16 });
 }

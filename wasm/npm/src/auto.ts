@@ -1,6 +1,7 @@
 // The library on the best instructions that the engine has.
 
-import { type Mha, once } from "./mha.js";
+import type { Mha } from "./library.js";
+import { once } from "./load.js";
 import { detect, type Simd } from "./simd.js";
 import { unpack } from "./unpack.js";
 

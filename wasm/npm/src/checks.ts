@@ -115,3 +115,8 @@ function kind(value: unknown): string {
   const name = typeof value === "object" ? (value.constructor as { name?: unknown } | undefined)?.name : undefined;
   return typeof name === "string" && name !== "" ? name : typeof value;
 }
+
+/** The bits of a float. */
+export function bits(value: number): number {
+  return new Uint32Array(Float32Array.of(value).buffer)[0] as number;
+}

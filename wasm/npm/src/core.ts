@@ -1,13 +1,13 @@
 // The library over a module that the application brings: `mha/core`.
 
-import { type Mha, once, type Source } from "./mha.js";
+import type { Mha } from "./library.js";
+import { once, type Source } from "./load.js";
 import { detect, type Simd } from "./simd.js";
 
-export type { AppendOptions, Cache, CacheOptions, SavedCache } from "./cache.js";
 export type { AttentionDims, Dims, LayerDims } from "./dims.js";
 export { type Argument, ErrorCode, MhaError } from "./error.js";
-export type { FamilyOptions, KeyOptions, Norm, Rope, SelectOptions, Window } from "./family.js";
-export type { AttendOptions, ForwardOptions, Layer, LayerOptions, Output, OutputWithScores, PackedOptions, WeightOrder, Weights } from "./layer.js";
+export type * from "./library.js";
+export type { Source } from "./load.js";
 export type {
   AttentionOptions,
   Bias,
@@ -19,9 +19,7 @@ export type {
   ScoresAt,
   ShapeOptions,
 } from "./options.js";
-export type { Prepared, PrepareOptions } from "./prepared.js";
 export { detect, type Simd } from "./simd.js";
-export type { BareOptions, CachedOptions, DotProductOptions, MergeOptions, DotProductScoresOptions, Mha, Source } from "./mha.js";
 
 /**
  * Loads the library from a module that the application brings: `mha.wasm`, `mha.relaxed.wasm` or

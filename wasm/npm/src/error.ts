@@ -31,6 +31,8 @@ export const ErrorCode = {
   Disposed: 66,
   /** The module's memory cannot grow any further. */
   Memory: 67,
+  /** What is asked for is in `mha/full`, not in `mha`. */
+  Absent: 68,
 } as const;
 
 /** The number of an error, one of {@link ErrorCode}. */

@@ -1,7 +1,8 @@
 // The library with the module inside: nothing to fetch, nothing to configure.
 
 import { inlined } from "./inlined.js";
-import { type Mha, once } from "./mha.js";
+import type { Mha } from "./library.js";
+import { once } from "./load.js";
 import { unpack } from "./unpack.js";
 
 export * from "./core.js";

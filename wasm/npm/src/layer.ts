@@ -1,14 +1,13 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 // The layer, as JavaScript sees it.
 
-import { append, type AppendOptions, Cache, type CacheOptions, cache as checked } from "./cache.js";
 import { array, count, maybeFloats, number, object, word } from "./checks.js";
 import { type Dims, type LayerDims, layerDims } from "./dims.js";
 import { type Argument, ErrorCode, MhaError } from "./error.js";
 import * as wasm from "./glue/mha_wasm.js";
 import { type AttentionOptions, type Inputs, type OutputOptions, read } from "./options.js";
 import { Prepared, type PrepareOptions } from "./prepared.js";
-import { type Owner, run, settle, type Written } from "./run.js";
+import { count as described, free, memory, net, type Owner, run, settle, type Written } from "./run.js";
 
 /** The weights of a layer. Each projection may have a bias of its own; Flux's `bias = true` is all four. */
 export interface Weights {
@@ -55,24 +54,11 @@ export interface LayerOptions {
 /** What {@link Layer.forward} takes. */
 export type ForwardOptions = Inputs & AttentionOptions & OutputOptions;
 
-/** What {@link Layer.attend} takes. */
-export type AttendOptions = { readonly q: Float32Array } & Omit<AttentionOptions, "batch" | "kvLen"> & OutputOptions;
-
-/** What {@link Layer.forwardPacked} takes: what is given for each sequence of a batch has no place there. */
-export type PackedOptions = Inputs &
-  Omit<AttentionOptions, "batch" | "qLen" | "kvLen" | "mask" | "bias" | "lens" | "segments"> &
-  Omit<OutputOptions, "lse"> & {
-    /** Where each sequence's queries begin, and the end of the last: `cu_seqlens` elsewhere. */
-    readonly qStarts: Uint32Array;
-    /** Where each sequence's keys begin, and the end of the last. Default: `qStarts`. */
-    readonly kvStarts?: Uint32Array | undefined;
-  };
-
 /** What a call gives. */
 export interface Output {
   /** The output, `[batch, qLen, out]`. */
   y: Float32Array;
-  /** The log-sum-exp of each row, `[batch, heads, qLen]`, where it was asked for. */
+  /** The log-sum-exp of each row, `[batch, heads, qLen]`, where it was asked for. (`mha/full`) */
   lse?: Float32Array;
 }
 
@@ -87,11 +73,20 @@ const MATRICES = ["wq", "wk", "wv", "wo"] as const;
 const BIASES = ["bq", "bk", "bv", "bo"] as const;
 
 /**
- * What a layer works with, for the entry that adds to it.
+ * What a layer works with, for the entries that add to it.
  *
  * @internal
  */
-export let inside: (layer: Layer) => { memory: WebAssembly.Memory; own: Owner & { readonly layer: wasm.Layer } };
+export let inside: (layer: Layer) => OwnLayer;
+
+/**
+ * The handles of a layer.
+ *
+ * @internal
+ */
+export interface OwnLayer extends Owner {
+  readonly layer: number;
+}
 
 /**
  * Multi-head attention with its four projections: Flux's `MultiHeadAttention`.
@@ -107,44 +102,41 @@ export class Layer {
   readonly heads: number;
   /** The number of key/value heads. */
   readonly kvHeads: number;
-  readonly #memory: WebAssembly.Memory;
-  #inner: (Owner & { readonly layer: wasm.Layer }) | undefined;
+  #inner: OwnLayer | undefined;
   /** Gives the memory back, at the end of a `using` block. */
   declare [Symbol.dispose]: () => void;
 
   /** @internal */
-  constructor(memory: WebAssembly.Memory, options: LayerOptions) {
+  constructor(options: LayerOptions) {
     const given = object("options", options);
     this.dims = layerDims(given.dims);
     this.heads = given.heads === undefined ? 8 : count("heads", given.heads);
     this.kvHeads = given.kvHeads === undefined ? this.heads : count("kv_heads", given.kvHeads);
-    this.#memory = memory;
     const { qIn, kIn, vIn, qk, v, out } = this.dims;
     const scale = given.scale === undefined ? undefined : number("scale", given.scale);
     const order = given.weightOrder === undefined ? 0 : word("weights", ORDERS, given.weightOrder);
     const flat = isArray(given.weights) ? array("weights", "Float32Array", given.weights) : undefined;
     const parts = flat === undefined ? readWeights(object("weights", given.weights) as Weights) : [flat];
 
-    const layer = new wasm.Layer(qIn, kIn, vIn, qk, v, out, this.heads, this.kvHeads, scale, order === 1);
+    const layer = wasm.layer_new(qIn, kIn, vIn, qk, v, out, this.heads, this.kvHeads, scale, order === 1);
+    const own: OwnLayer = { layer, call: wasm.call_new(), frees: [] };
+    own.frees.push(() => wasm.layer_free(layer), () => wasm.call_free(own.call));
     try {
-      if (flat === undefined) {
-        const [wq, wk, wv, wo, ...biases] = parts.map((part) => part?.length);
-        settle(layer.weights(wq ?? 0, wk ?? 0, wv ?? 0, wo ?? 0, ...biases), layer);
-      } else {
-        settle(layer.flat_weights(flat.length), layer);
-      }
+      const [wq, wk, wv, wo, bq, bk, bv, bo] = parts.map(described);
+      settle(wasm.layer_weights(layer, wq ?? 0, wk ?? 0, wv ?? 0, wo ?? 0, bq ?? 0, bk ?? 0, bv ?? 0, bo ?? 0), wasm.layer_problem, layer);
     } catch (error) {
-      layer.free();
+      free(own);
       throw error;
     }
-    let at = layer.data();
+    let at = wasm.layer_data(layer);
     for (const part of parts) {
       if (part !== undefined) {
         new Float32Array(memory.buffer, at, part.length).set(part);
         at += part.byteLength;
       }
     }
-    this.#inner = { layer, call: new wasm.Call() };
+    this.#inner = own;
+    net.register(this, own, this);
   }
 
   /**
@@ -167,46 +159,10 @@ export class Layer {
   forward(options: ForwardOptions): Output & Partial<OutputWithScores> {
     const { layer, call } = this.#open();
     const written = run(
-      this.#memory,
       call,
       read(options, this.dims.qIn, this.dims.kIn, this.heads),
-      (call) => layer.reserve(call),
-      (call) => layer.forward(call),
-    );
-    return output(written);
-  }
-
-  /**
-   * Computes sequences of different lengths that lie one after another without padding. `y` is
-   * `[queries, out]`; scores are for each sequence in order `[heads, its queries, its keys]`. The causal rule
-   * and the options apply to each sequence by itself.
-   *
-   * @throws MhaError for what does not fit; nothing has been written then.
-   */
-  forwardPacked(options: PackedOptions): Output & Partial<OutputWithScores> {
-    const { layer, call } = this.#open();
-    const { qStarts: ofQ, kvStarts: ofKv, ...rest } = object("options", options);
-    const q = array("rows", "Uint32Array", ofQ);
-    const kv = ofKv === undefined ? q : array("rows", "Uint32Array", ofKv);
-    if (kv.length !== q.length) {
-      throw new MhaError(ErrorCode.Length, "rows", `rows: ${q.length} elements needed, ${kv.length} given`);
-    }
-    const { qIn, kIn } = this.dims;
-    const given = read({ ...rest, batch: 1, qLen: 0, kvLen: 0 } as ForwardOptions, qIn, kIn, this.heads);
-    const lengths = (starts: Uint32Array): number[] =>
-      Array.from(starts.subarray(1), (end, i) => Math.max(end - (starts[i] ?? 0), 0));
-    const [qLens, kvLens] = [lengths(q), lengths(kv)];
-    const heads = rest.scoresOf === undefined ? this.heads : 1;
-    const chosen = rest.scoreQueries && rest.scoreQueries[1] - rest.scoreQueries[0];
-    const scores = qLens.reduce((sum, n, i) => sum + heads * (chosen ?? n) * (kvLens[i] ?? 0), 0);
-    const queries = qLens.reduce((sum, n) => sum + n, 0);
-    const longest = (lens: number[]): number => lens.reduce((most, n) => Math.max(most, n), 0);
-    const written = run(
-      this.#memory,
-      call,
-      { ...given, qLen: longest(qLens), kvLen: longest(kvLens), starts: [q, kv] },
-      (call) => layer.reserve_packed(call, queries, scores),
-      (call) => layer.forward_packed(call),
+      (call) => wasm.layer_reserve(layer, call),
+      (call) => wasm.layer_forward(layer, call),
     );
     return output(written);
   }
@@ -224,60 +180,14 @@ export class Layer {
    * ```
    */
   prepare(options: PrepareOptions): Prepared {
-    return new Prepared(this.#memory, this.dims, this.heads, () => this.#open().layer, options);
-  }
-
-  /**
-   * Makes a cache for this layer.
-   *
-   * @throws MhaError for what does not fit.
-   */
-  cache(options: CacheOptions): Cache {
-    const { heads, kvHeads } = this;
-    return new Cache(this.#memory, { heads, kvHeads, qk: this.dims.qk, v: this.dims.v }, options);
-  }
-
-  /**
-   * Projects keys `[batch, n, kIn]` and values `[batch, n, vIn]` and appends them to a cache. Appending n
-   * positions at once or one by one leaves the same bits.
-   *
-   * @throws MhaError for what does not fit, or where the cache is full; nothing has changed then.
-   */
-  append(to: Cache, options: AppendOptions): void {
-    const { layer, call } = this.#open();
-    const { store } = checked(to);
-    append(this.#memory, call, to, options, (call) => layer.append(call, store));
-  }
-
-  /**
-   * Attends over a cache. Where nothing else is said the last query stands at the last position, so a causal
-   * call gives after each append what {@link Layer.forward} gives for the whole, bit for bit. Scores are
-   * `[batch, heads, qLen, cache.stored]`; masks and biases count the keys by their positions.
-   *
-   * @throws MhaError for what does not fit; nothing has been written then.
-   */
-  attend(over: Cache, options: AttendOptions & { readonly scores: true | Float32Array }): OutputWithScores;
-  attend(over: Cache, options: AttendOptions & { readonly scores?: false | undefined }): Output;
-  attend(over: Cache, options: AttendOptions): Output & Partial<OutputWithScores>;
-  attend(over: Cache, options: AttendOptions): Output & Partial<OutputWithScores> {
-    const { layer, call } = this.#open();
-    const { store } = checked(over);
-    const given = { ...object("options", options), k: undefined, v: undefined, batch: over.batch, kvLen: 0 };
-    const written = run(
-      this.#memory,
-      call,
-      read(given, this.dims.qIn, this.dims.kIn, this.heads),
-      (call) => layer.reserve_attend(call, store),
-      (call) => layer.attend(call, store),
-    );
-    return output(written);
+    return new Prepared(this.dims, this.heads, () => this.#open().layer, options);
   }
 
   static {
-    inside = (layer) => ({ memory: layer.#memory, own: layer.#open() });
+    inside = (layer) => layer.#open();
   }
 
-  #open(): Owner & { readonly layer: wasm.Layer } {
+  #open(): OwnLayer {
     if (this.#inner === undefined) {
       throw new MhaError(ErrorCode.Disposed, "layer", "layer: it has been disposed of");
     }
@@ -291,10 +201,11 @@ export class Layer {
 
   /** Gives the memory back. The layer cannot be used any more; disposing of it twice does nothing. */
   dispose(): void {
-    this.#inner?.layer.free();
-    this.#inner?.call.free();
-    this.#inner?.back?.free();
-    this.#inner = undefined;
+    if (this.#inner !== undefined) {
+      net.unregister(this);
+      free(this.#inner);
+      this.#inner = undefined;
+    }
   }
 }
 

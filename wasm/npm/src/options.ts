@@ -112,8 +112,6 @@ export interface Read {
   /** `true`: as it comes naturally. */
   readonly causal: true | number | Int32Array | undefined;
   readonly family: Family | undefined;
-  /** Where packed sequences begin: queries and keys. */
-  readonly starts?: readonly [Uint32Array, Uint32Array];
   readonly dropout: { readonly p: number; readonly low: number; readonly high: number } | undefined;
   readonly y: Float32Array | undefined;
   readonly scores: boolean | Float32Array;

@@ -6,7 +6,7 @@ import { ErrorCode, MhaError } from "./error.js";
 import * as wasm from "./glue/mha_wasm.js";
 import type { LayerDims } from "./dims.js";
 import { type AttentionOptions, type Inputs, type OutputOptions, read } from "./options.js";
-import { enter, settle } from "./run.js";
+import { enter, free, memory, net, type Owner, places, settle } from "./run.js";
 
 /** What a prepared call is for: its sizes, and everything that stays the same from one run to the next. */
 export interface PrepareOptions extends Omit<AttentionOptions, "qLen">, Pick<OutputOptions, "scoresAt"> {
@@ -38,10 +38,9 @@ export interface PrepareOptions extends Omit<AttentionOptions, "qLen">, Pick<Out
  * ```
  */
 export class Prepared {
-  readonly #memory: WebAssembly.Memory;
-  readonly #layer: () => wasm.Layer;
+  readonly #layer: () => number;
   readonly #lengths: readonly [q: number, k: number, v: number];
-  #call: wasm.Call | undefined;
+  #own: Owner | undefined;
   /** The memory that the views below are of. */
   #buffer: ArrayBufferLike | undefined;
   #views: Views | undefined;
@@ -49,27 +48,28 @@ export class Prepared {
   declare [Symbol.dispose]: () => void;
 
   /** @internal */
-  constructor(memory: WebAssembly.Memory, dims: LayerDims, heads: number, layer: () => wasm.Layer, options: PrepareOptions) {
+  constructor(dims: LayerDims, heads: number, layer: () => number, options: PrepareOptions) {
     const { qLen, kvLen, batch, k, v, scores, ...rest } = object("options", options);
     const sequences = batch === undefined ? 1 : count("shape", batch);
     const queries = count("shape", qLen);
     const keys = kvLen === undefined ? queries : count("shape", kvLen);
     const [hasK, hasV] = [flag("k", k), flag("v", v)];
-    this.#memory = memory;
     this.#layer = layer;
     this.#lengths = [sequences * queries * dims.qIn, hasK ? sequences * keys * dims.kIn : 0, hasV ? sequences * keys * dims.vIn : 0];
     const [q, ofK, ofV] = this.#lengths.map((length) => new Float32Array(length)) as [Float32Array, Float32Array, Float32Array];
     const inputs = { q, k: hasK ? ofK : undefined, v: hasV ? ofV : undefined } as Inputs;
     const given = { ...rest, ...inputs, batch: sequences, qLen: queries, kvLen: keys, scores: flag("scores", scores) };
     const seen = read(given, dims.qIn, dims.kIn, heads);
-    const call = new wasm.Call();
+    const call = wasm.call_new();
+    const own: Owner = { call, frees: [() => wasm.call_free(call)] };
     try {
-      enter(memory, call, seen, (call) => layer().reserve(call));
+      enter(call, seen, (call) => wasm.layer_reserve(layer(), call));
     } catch (error) {
-      call.free();
+      free(own);
       throw error;
     }
-    this.#call = call;
+    this.#own = own;
+    net.register(this, own, this);
   }
 
   /** The queries, `[batch, qLen, qIn]`: zeros at first. */
@@ -103,40 +103,43 @@ export class Prepared {
    * @throws MhaError for what does not fit, and once the layer or this call has been disposed of.
    */
   forward(): void {
-    const call = this.#call;
-    if (call === undefined) {
+    if (this.#own === undefined) {
       throw disposed();
     }
-    settle(this.#layer().forward(call), call);
+    const { call } = this.#own;
+    settle(wasm.layer_forward(this.#layer(), call), wasm.call_problem, call);
   }
 
   /** Whether the call has been disposed of. */
   get disposed(): boolean {
-    return this.#call === undefined;
+    return this.#own === undefined;
   }
 
   /** Gives the memory back. Disposing of it twice does nothing. */
   dispose(): void {
-    this.#call?.free();
-    this.#call = this.#views = this.#buffer = undefined;
+    if (this.#own !== undefined) {
+      net.unregister(this);
+      free(this.#own);
+    }
+    this.#own = this.#views = this.#buffer = undefined;
   }
 
   #open(): Views {
-    const call = this.#call;
-    if (call === undefined) {
+    if (this.#own === undefined) {
       throw disposed();
     }
-    const { buffer } = this.#memory;
+    const { buffer } = memory;
     if (this.#views === undefined || this.#buffer !== buffer) {
       const [q, k, v] = this.#lengths;
+      const at = places(this.#own.call);
       const view = (at: number, length: number): Float32Array => new Float32Array(buffer, at, length);
       this.#buffer = buffer;
       this.#views = {
-        q: view(call.q(), q),
-        k: view(call.k(), k),
-        v: view(call.v(), v),
-        y: view(call.y(), call.y_len()),
-        scores: view(call.scores(), call.scores_len()),
+        q: view(at.q, q),
+        k: view(at.k, k),
+        v: view(at.v, v),
+        y: view(at.y, at.yLength),
+        scores: view(at.scores, at.scoresLength),
       };
     }
     return this.#views;

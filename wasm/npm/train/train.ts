@@ -1,12 +1,14 @@
-// The library with the way back: `mha/train`. Everything that `mha` has, over a module that can go back too.
+// The library with the way back: `mha/train`. Everything that `mha/full` has, over a module that can go back too.
 
 import { array, maybeFloats, object } from "./checks.js";
-import { Back } from "./glue/mha_wasm.js";
+import { MhaError } from "./error.js";
+import { bare, type BareOptions, FullLayer as Layer, FullMha as Mha, insideMha } from "./full.js";
+import * as wasm from "./glue/mha_wasm.js";
 import { inlined } from "./inlined.js";
-import { inside, Layer } from "./layer.js";
-import { bare, type BareOptions, insideMha, Mha, once } from "./mha.js";
+import { inside } from "./layer.js";
+import { once } from "./load.js";
 import { type AttentionOptions, type Inputs, read } from "./options.js";
-import { type Owner, run, settle } from "./run.js";
+import { memory, out, type Owner, run } from "./run.js";
 import { unpack } from "./unpack.js";
 
 export * from "./core.js";
@@ -47,8 +49,8 @@ export type DotProductBackwardOptions<Wanted extends WantedGradients> = BareOpti
   AttentionOptions &
   BackwardOptions<Wanted>;
 
-declare module "./layer.js" {
-  interface Layer {
+declare module "./full.js" {
+  interface FullLayer {
     /**
      * Computes the gradients of a loss with respect to the inputs, the weights and the additive bias, from
      * those with respect to the output and, where they matter, to the scores. The other options are those of
@@ -72,10 +74,10 @@ declare module "./layer.js" {
   }
 }
 
-declare module "./mha.js" {
-  interface Mha {
+declare module "./full.js" {
+  interface FullMha {
     /**
-     * The way back of {@link Mha.dotProductAttention}: gradients of queries, keys, values and the additive
+     * The way back of {@link FullMha.dotProductAttention}: gradients of queries, keys, values and the additive
      * bias.
      *
      * @throws MhaError for what does not fit; nothing has been written then.
@@ -106,85 +108,82 @@ function wantedOf(options: BackwardOptions<WantedGradients>): {
 
 /** Goes back: describes, makes room, copies in, computes, copies out. */
 function goBack<Wanted extends WantedGradients>(
-  memory: WebAssembly.Memory,
   owner: Owner,
-  given: Parameters<typeof run>[2],
+  given: Parameters<typeof run>[1],
   options: BackwardOptions<Wanted>,
-  reserve: (back: Back) => number,
-  compute: (back: Back) => number,
+  reserve: (back: number) => number,
+  compute: (back: number) => number,
 ): Gradients<Wanted> {
   const { dy, dscores, wanted, accumulate } = wantedOf(options);
-  const back = (owner.back ??= new Back()) as Back;
-  back.begin(dy.length, dscores?.length, accumulate);
+  if (owner.back === undefined) {
+    const made = wasm.back_new();
+    owner.back = made;
+    owner.frees.push(() => wasm.back_free(made));
+  }
+  const { back } = owner;
+  wasm.back_begin(back, dy.length, dscores?.length, accumulate);
   for (const [i, to] of wanted.entries()) {
     if (to !== undefined) {
-      back.want(i, to === true ? undefined : to.length);
+      wasm.back_want(back, i, to === true ? undefined : to.length);
     }
   }
   // The call's own way makes the room, copies its inputs in and says what is wrong with them; the errors are
   // the way back's.
-  const step = { argument: () => back.argument(), message: () => back.message() };
   const settled = (code: number): number => {
-    settle(code, step);
+    if (code !== 0) {
+      throw new MhaError(code, wasm.back_argument(back), wasm.back_message(back));
+    }
     return 0;
   };
   run(
-    memory,
     owner.call,
-    { ...given, y: undefined, scores: false, family: given.family },
+    { ...given, y: undefined, scores: false },
     () => settled(reserve(back)),
     () => {
       const { buffer } = memory;
-      new Float32Array(buffer, back.dy(), dy.length).set(dy);
+      new Float32Array(buffer, wasm.back_dy(back), dy.length).set(dy);
       if (dscores !== undefined) {
-        new Float32Array(buffer, back.dscores(), dscores.length).set(dscores);
+        new Float32Array(buffer, wasm.back_dscores(back), dscores.length).set(dscores);
       }
       for (const [i, to] of wanted.entries()) {
         if (to !== undefined) {
-          const room = new Float32Array(buffer, back.gradient(i), back.gradient_len(i));
+          const room = new Float32Array(buffer, wasm.back_gradient(back, i), wasm.back_gradient_len(back, i));
           to === true ? room.fill(0) : room.set(to);
         }
       }
       return settled(compute(back));
     },
   );
-  const out: { [name in GradientName]?: Float32Array } = {};
+  const found: { [name in GradientName]?: Float32Array } = {};
   for (const [i, to] of wanted.entries()) {
     if (to !== undefined) {
-      const from = new Float32Array(memory.buffer, back.gradient(i), back.gradient_len(i));
-      if (to === true) {
-        out[NAMES[i] as GradientName] = from.slice();
-      } else {
-        to.set(from);
-        out[NAMES[i] as GradientName] = to;
-      }
+      const place = wasm.back_gradient(back, i);
+      found[NAMES[i] as GradientName] = out(place, wasm.back_gradient_len(back, i), to === true ? undefined : to);
     }
   }
-  return out as Gradients<Wanted>;
+  return found as Gradients<Wanted>;
 }
 
 Layer.prototype.backward = function <Wanted extends WantedGradients>(
   this: Layer,
   options: LayerBackwardOptions<Wanted>,
 ): Gradients<Wanted> {
-  const { memory, own } = inside(this);
+  const own = inside(this);
   const { layer, call } = own;
   const given = read(options, this.dims.qIn, this.dims.kIn, this.heads);
   return goBack(
-    memory,
     own,
     given,
     options,
-    (back) => layer.reserve_backward(call, back),
-    (back) => layer.backward(call, back),
+    (back) => wasm.layer_reserve_backward(layer, call, back),
+    (back) => wasm.layer_backward(layer, call, back),
   );
 };
 
 Object.defineProperty(Layer.prototype, "weights", {
   get(this: Layer): Float32Array {
-    const { memory, own } = inside(this);
-    const { layer } = own;
-    return new Float32Array(memory.buffer, layer.data(), layer.data_len());
+    const { layer } = inside(this);
+    return new Float32Array(memory.buffer, wasm.layer_data(layer), wasm.layer_data_len(layer));
   },
 });
 
@@ -192,17 +191,16 @@ Mha.prototype.dotProductAttentionBackward = function <Wanted extends WantedGradi
   this: Mha,
   options: DotProductBackwardOptions<Wanted>,
 ): Gradients<Wanted> {
-  const { memory, own } = insideMha(this);
+  const own = insideMha(this);
   const { call } = own;
   const { qk, v, heads, kvHeads, scale } = bare(options);
   const given = read(options, qk, (qk / heads) * kvHeads, heads);
   return goBack(
-    memory,
     own,
     given,
     options,
-    (back) => call.reserve_backward(heads, kvHeads, qk, v, scale, back),
-    (back) => call.attend_backward(heads, kvHeads, qk, v, scale, back),
+    (back) => wasm.call_reserve_backward(call, back, heads, kvHeads, qk, v, scale),
+    (back) => wasm.call_attend_backward(call, back, heads, kvHeads, qk, v, scale),
   );
 };
 

@@ -19,7 +19,7 @@ pub(crate) const TYPESCRIPT: &str = "typescript@5.9.3";
 /// What makes the module smaller, from npm.
 const BINARYEN: &str = "binaryen@132.0.0";
 
-/// A module: for which engines, and what it is called.
+/// A build of the module: for which engines, and what it is called.
 struct Variant {
     /// What comes between `mha` and `.wasm`.
     name: &'static str,
@@ -28,7 +28,7 @@ struct Variant {
     feature: Option<&'static str>,
 }
 
-/// The modules. The first is the one that the package's main entry carries: every browser has had
+/// The builds. The first is the one that the main entries carry: every browser has had
 /// 128-bit vectors since 2023, and they round as the portable kernel's floats do, so the bits stay.
 const VARIANTS: [Variant; 3] = [
     Variant { name: "", flags: "-Ctarget-feature=+simd128", feature: Some("simd") },
@@ -38,6 +38,45 @@ const VARIANTS: [Variant; 3] = [
         feature: Some("relaxed-simd"),
     },
     Variant { name: ".scalar", flags: "", feature: None },
+];
+
+/// A part of the package with a module of its own: the same TypeScript over more of the library.
+struct Part {
+    /// Its folder in the package, empty for the package's own.
+    folder: &'static str,
+    /// The feature of the crate.
+    feature: &'static str,
+    /// Folders of TypeScript that are laid over `wasm/npm/src`.
+    over: &'static [&'static str],
+    /// What of `wasm/npm/src` it does not have.
+    without: &'static [&'static str],
+    variants: &'static [Variant],
+}
+
+/// The parts: the plain layer, small; everything; everything and the way back.
+const PARTS: [Part; 3] = [
+    Part { folder: "", feature: "", over: &[], without: &[], variants: &VARIANTS },
+    Part {
+        folder: "full",
+        feature: "family",
+        over: &["full"],
+        without: &["view.ts", "view"],
+        variants: &VARIANTS,
+    },
+    Part {
+        folder: "train",
+        feature: "training",
+        over: &["full", "train"],
+        without: &[
+            "view.ts",
+            "view",
+            "index.ts",
+            "auto.ts",
+            "inlined.relaxed.d.ts",
+            "inlined.scalar.d.ts",
+        ],
+        variants: VARIANTS.first_chunk::<1>().unwrap().as_slice(),
+    },
 ];
 
 /// Declarations that describe no entry of the package.
@@ -64,31 +103,28 @@ pub(super) fn build() -> Result<Package> {
     assemble(&modules, &stamp)
 }
 
-/// Compiles the modules: those of [`VARIANTS`], and the one with the way back.
-fn modules() -> Result<Vec<PathBuf>> {
-    let compile = |variant: &Variant| {
+/// Compiles the modules: those of each part.
+fn modules() -> Result<Vec<Vec<PathBuf>>> {
+    let folder = npm().join("modules");
+    fs::create_dir_all(&folder)?;
+    let compile = |part: &Part, variant: &Variant| {
         let cross = Cross::new(tools::WASM).library(Library::Alloc).flags(variant.flags);
         // On standard error it says what it compiles, which the first time takes a while.
-        call(cross.cargo("build")?.args(["--profile", "wasm", "--package", "mha-wasm"]))?;
-        Ok(cross.folder("wasm").join("mha_wasm.wasm"))
+        let mut cargo = cross.cargo("build")?;
+        cargo.args(["--profile", "wasm", "--package", "mha-wasm", "--features", part.feature]);
+        call(&mut cargo)?;
+        // The next part's lies in the same place.
+        let to = folder.join(format!("{}{}.wasm", part.folder, variant.name));
+        fs::copy(cross.folder("wasm").join("mha_wasm.wasm"), &to)?;
+        Ok(to)
     };
-    // First the one with the way back, which would lie where the first of the others is to.
-    let cross = Cross::new(tools::WASM).library(Library::Alloc).flags(VARIANTS[0].flags);
-    let mut cargo = cross.cargo("build")?;
-    cargo.args(["--profile", "wasm", "--package", "mha-wasm", "--features", "training"]);
-    call(&mut cargo)?;
-    let training = npm().join("training.wasm");
-    fs::create_dir_all(npm())?;
-    fs::copy(cross.folder("wasm").join("mha_wasm.wasm"), &training)?;
-    let mut modules = VARIANTS.iter().map(compile).collect::<Result<Vec<_>>>()?;
-    modules.push(training);
-    Ok(modules)
+    PARTS.iter().map(|part| part.variants.iter().map(|v| compile(part, v)).collect()).collect()
 }
 
 /// What the package depends on, in a number.
-fn stamp(modules: &[PathBuf]) -> Result<String> {
+fn stamp(modules: &[Vec<PathBuf>]) -> Result<String> {
     let mut hasher = DefaultHasher::new();
-    for module in modules {
+    for module in modules.iter().flatten() {
         read(module)?.hash(&mut hasher);
     }
     for file in files(&sources())? {
@@ -99,62 +135,25 @@ fn stamp(modules: &[PathBuf]) -> Result<String> {
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-fn assemble(modules: &[PathBuf], stamp: &str) -> Result<Package> {
-    // 1. The sources, with wasm-bindgen's glue among them.
-    let stage = npm().join("stage");
-    fresh(&stage)?;
-    copy(&sources(), &stage)?;
-    let (glue, other) = (stage.join("src/glue"), stage.join("glue"));
-    for (module, variant) in modules.iter().zip(&VARIANTS) {
-        let to = if variant.name.is_empty() { &glue } else { &other };
-        let mut bindgen = Bindgen::new();
-        bindgen.input_path(module).out_name("mha_wasm").web(true)?;
-        // Without it bundlers find no address that they would have to follow.
-        bindgen.typescript(true).omit_default_module_path(true).generate(to)?;
-        // One glue serves all.
-        let [ours, theirs] = [&glue, to].map(|folder| read(&folder.join("mha_wasm.js")));
-        ensure!(ours? == theirs?, "the glue of mha{}.wasm is another", variant.name);
-        let packed = stage.join("wasm");
-        fs::create_dir_all(&packed)?;
-        let wasm = packed.join(format!("mha{}.wasm", variant.name));
-        optimise(variant, &to.join("mha_wasm_bg.wasm"), &wasm)?;
-    }
-
-    // 2. Compiled.
-    call(Command::new(tools::npm(TYPESCRIPT, "tsc")?).arg("--project").arg(&stage))?;
-
-    // 3. Together.
+fn assemble(modules: &[Vec<PathBuf>], stamp: &str) -> Result<Package> {
     let new = npm().join("mha.new");
     fresh(&new)?;
-    copy(&stage.join("out"), &new)?;
-    for name in INTERNAL {
-        fs::remove_file(new.join(name)).with_context(|| format!("no {name} was compiled"))?;
+    for (part, modules) in PARTS.iter().zip(modules) {
+        put(part, modules, &new.join(part.folder))?;
     }
-    fs::create_dir_all(new.join("glue"))?;
-    fs::copy(glue.join("mha_wasm.js"), new.join("glue/mha_wasm.js"))?;
-    for Variant { name, .. } in VARIANTS {
-        let wasm = read(&stage.join("wasm").join(format!("mha{name}.wasm")))?;
-        let inlined = base64(&gzip(&wasm)?);
-        let inlined = format!("export const inlined =\n  \"{inlined}\";\n");
-        fs::write(new.join(format!("inlined{name}.js")), inlined)?;
-        fs::write(new.join(format!("mha{name}.wasm")), wasm)?;
-    }
-    let manifest = fs::read_to_string(stage.join("package.json"))?;
+    let manifest = fs::read_to_string(sources().join("package.json"))?;
     let version = concat!("\"version\": \"", env!("CARGO_PKG_VERSION"), "\"");
     ensure!(manifest.contains(version), "package.json does not say {version}");
+    let library = fs::read_to_string(sources().join("src/mha.ts"))?;
+    let version = concat!("version: string = \"", env!("CARGO_PKG_VERSION"), "\"");
+    ensure!(library.contains(version), "mha.ts does not say {version}");
     fs::write(new.join("package.json"), manifest)?;
-    for name in ["README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
-        let file = if name == "README.md" { stage.join(name) } else { crate::root().join(name) };
-        if file.exists() {
-            fs::copy(&file, new.join(name))?;
-        }
+    fs::copy(sources().join("README.md"), new.join("README.md"))?;
+    for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        fs::copy(crate::root().join(name), new.join(name))?;
     }
 
-    // 4. The entry with the way back: the same sources over another module.
-    let training = modules.last().context("there is no module with the way back")?;
-    train(training, &new.join("train"))?;
-
-    // 5. In the place of the old one.
+    // In the place of the old one.
     let folder = npm().join("mha");
     remove(&folder)?;
     fs::rename(&new, &folder)?;
@@ -162,21 +161,47 @@ fn assemble(modules: &[PathBuf], stamp: &str) -> Result<Package> {
     Ok(Package { folder })
 }
 
-/// Puts together `mha/train`: the sources of the package and those of wasm/npm/train over a module of its own.
-fn train(module: &Path, to: &Path) -> Result<()> {
-    let stage = npm().join("stage.train");
+/// Puts a part together.
+fn put(part: &Part, modules: &[PathBuf], to: &Path) -> Result<()> {
+    // 1. The sources, with wasm-bindgen's glue among them.
+    let stage =
+        npm().join("stage").join(if part.folder.is_empty() { "plain" } else { part.folder });
     fresh(&stage)?;
-    copy(&sources(), &stage)?;
-    let inside = stage.join("src");
-    for name in ["index.ts", "auto.ts", "view.ts", "inlined.relaxed.d.ts", "inlined.scalar.d.ts"] {
-        fs::remove_file(inside.join(name)).with_context(|| format!("no {name} to leave out"))?;
+    for name in ["package.json", "tsconfig.json"] {
+        fs::copy(sources().join(name), stage.join(name))?;
     }
-    remove(&inside.join("view"))?;
-    copy(&sources().join("train"), &inside)?;
-    let glue = inside.join("glue");
-    let mut bindgen = Bindgen::new();
-    bindgen.input_path(module).out_name("mha_wasm").web(true)?;
-    bindgen.typescript(true).omit_default_module_path(true).generate(&glue)?;
+    let inside = stage.join("src");
+    copy(&sources().join("src"), &inside)?;
+    for name in part.without {
+        let left_out = inside.join(name);
+        if left_out.is_dir() {
+            fs::remove_dir_all(left_out)?;
+        } else {
+            fs::remove_file(left_out).with_context(|| format!("no {name} to leave out"))?;
+        }
+    }
+    for folder in part.over {
+        copy(&sources().join(folder), &inside)?;
+    }
+    fs::create_dir_all(to)?;
+    let (glue, other) = (inside.join("glue"), stage.join("glue"));
+    for (module, variant) in modules.iter().zip(part.variants) {
+        let here = if variant.name.is_empty() { &glue } else { &other };
+        let mut bindgen = Bindgen::new();
+        bindgen.input_path(module).out_name("mha_wasm").web(true)?;
+        // Without it bundlers find no address that they would have to follow.
+        bindgen.typescript(true).omit_default_module_path(true).generate(here)?;
+        // One glue serves all.
+        let [ours, theirs] = [&glue, here].map(|folder| read(&folder.join("mha_wasm.js")));
+        ensure!(ours? == theirs?, "the glue of mha{}.wasm is another", variant.name);
+        let wasm = to.join(format!("mha{}.wasm", variant.name));
+        optimise(variant, &here.join("mha_wasm_bg.wasm"), &wasm)?;
+        let inlined = base64(&gzip(&read(&wasm)?)?);
+        let inlined = format!("export const inlined =\n  \"{inlined}\";\n");
+        fs::write(to.join(format!("inlined{}.js", variant.name)), inlined)?;
+    }
+
+    // 2. Compiled.
     call(Command::new(tools::npm(TYPESCRIPT, "tsc")?).arg("--project").arg(&stage))?;
     copy(&stage.join("out"), to)?;
     for name in INTERNAL {
@@ -184,11 +209,7 @@ fn train(module: &Path, to: &Path) -> Result<()> {
     }
     fs::create_dir_all(to.join("glue"))?;
     fs::copy(glue.join("mha_wasm.js"), to.join("glue/mha_wasm.js"))?;
-    let wasm = stage.join("mha.wasm");
-    optimise(&VARIANTS[0], &glue.join("mha_wasm_bg.wasm"), &wasm)?;
-    let inlined = base64(&gzip(&read(&wasm)?)?);
-    let inlined = format!("export const inlined =\n  \"{inlined}\";\n");
-    Ok(fs::write(to.join("inlined.js"), inlined)?)
+    Ok(())
 }
 
 /// Makes the module smaller; where wasm-opt cannot be had, it stays as it is.

@@ -1,6 +1,6 @@
 // Which of ten digits is this 8×8 image? Sixteen tokens, one for each patch of 2×2 blocks.
 
-import type { Mha } from "mha";
+import type { Mha } from "mha/full";
 
 import { Network } from "./network.js";
 

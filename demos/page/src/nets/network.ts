@@ -6,7 +6,7 @@
 //   x = x + relu(rms_norm(x) · feed1 + …) · feed2 + …
 //   logits = mean of rms_norm(x) over the tokens · classifier + …
 
-import type { Layer, Mha } from "mha";
+import type { Layer, Mha } from "mha/full";
 
 import { add, affine, relu, rmsNorm } from "./arithmetic.js";
 

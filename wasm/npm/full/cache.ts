@@ -3,9 +3,9 @@
 
 import { array, count, flag, object } from "./checks.js";
 import { ErrorCode, MhaError } from "./error.js";
-import { look, type KeyOptions, readFamily } from "./family.js";
+import { describe, fill, look, type KeyOptions, readFamily } from "./family.js";
 import * as wasm from "./glue/mha_wasm.js";
-import { describe, fill, settle } from "./run.js";
+import { count as described, free, memory, net, type Owner, places, settle } from "./run.js";
 
 /** How a cache is built. */
 export interface CacheOptions {
@@ -41,6 +41,11 @@ export interface AppendOptions extends KeyOptions {
   readonly v?: Float32Array | undefined;
 }
 
+/** The handles of a cache. */
+interface OwnCache extends Owner {
+  readonly store: number;
+}
+
 /** What a cache is for. @internal */
 export interface CacheSizes {
   readonly heads: number;
@@ -68,54 +73,55 @@ export class Cache {
   readonly capacity: number;
   /** Sequences that grow side by side. */
   readonly batch: number;
-  readonly #memory: WebAssembly.Memory;
-  #inner: { store: wasm.Store; call: wasm.Call } | undefined;
+  #inner: OwnCache | undefined;
   /** Gives the memory back, at the end of a `using` block. */
   declare [Symbol.dispose]: () => void;
 
   /** @internal */
-  constructor(memory: WebAssembly.Memory, sizes: CacheSizes, options: CacheOptions) {
+  constructor(sizes: CacheSizes, options: CacheOptions) {
     const { capacity, ring, pinned, batch, saved } = object("options", options);
     this.capacity = count("cache", capacity);
     this.batch = batch === undefined ? 1 : count("cache", batch);
-    this.#memory = memory;
     const first = pinned === undefined ? 0 : count("cache", pinned);
     if (first > 0 && ring !== true) {
       throw new MhaError(ErrorCode.Value, "cache", "cache: pinned positions need a ring");
     }
     const { heads, kvHeads, qk, v } = sizes;
     const place = flag("cache", ring) ? first : undefined;
-    const store = new wasm.Store(heads, kvHeads, qk, v, this.batch, this.capacity, place);
+    const store = wasm.store_new(heads, kvHeads, qk, v, this.batch, this.capacity, place);
+    const own: OwnCache = { store, call: wasm.call_new(), frees: [] };
+    own.frees.push(() => wasm.store_free(store), () => wasm.call_free(own.call));
     try {
-      settle(store.reserve(), store);
+      settle(wasm.store_reserve(store), wasm.store_problem, store);
       if (saved !== undefined) {
         const { keys: k, values, length, oldest } = object("cache", saved);
         const keys = array("cache", "Float32Array", k);
         const held = array("cache", "Float32Array", values);
-        for (const [given, needed] of [[keys.length, store.keys_len()], [held.length, store.values_len()]] as const) {
+        for (const [given, needed] of [[keys.length, wasm.store_keys_len(store)], [held.length, wasm.store_values_len(store)]] as const) {
           if (given !== needed) {
             throw new MhaError(ErrorCode.Length, "cache", `cache: ${needed} elements needed, ${given} given`);
           }
         }
-        settle(store.resume(count("cache", length), count("cache", oldest)), store);
-        new Float32Array(memory.buffer, store.keys(), keys.length).set(keys);
-        new Float32Array(memory.buffer, store.values(), held.length).set(held);
+        settle(wasm.store_resume(store, count("cache", length), count("cache", oldest)), wasm.store_problem, store);
+        new Float32Array(memory.buffer, wasm.store_keys(store), keys.length).set(keys);
+        new Float32Array(memory.buffer, wasm.store_values(store), held.length).set(held);
       }
     } catch (error) {
-      store.free();
+      free(own);
       throw error;
     }
-    this.#inner = { store, call: new wasm.Call() };
+    this.#inner = own;
+    net.register(this, own, this);
   }
 
   /** Positions appended so far, less those rolled back; a ring counts on past its capacity. */
   get length(): number {
-    return this.store.len();
+    return wasm.store_len(this.store);
   }
 
   /** Positions that can still be attended to: the last axis of the scores. */
   get stored(): number {
-    return this.store.stored();
+    return wasm.store_stored(this.store);
   }
 
   /**
@@ -125,28 +131,28 @@ export class Cache {
    */
   append(options: AppendOptions): void {
     const { call } = this.#open();
-    append(this.#memory, call, this, options, (call) => this.store.append(call));
+    append(call, this, options, (call) => wasm.store_append(this.store, call));
   }
 
   /** Forgets the positions from `length` on, as when a speculation failed. */
   rollback(length: number): void {
-    settle(this.store.rollback(count("cache", length)), this.store);
+    settle(wasm.store_rollback(this.store, count("cache", length)), wasm.store_problem, this.store);
   }
 
   /** Forgets everything. */
   reset(): void {
-    this.store.reset();
+    wasm.store_reset(this.store);
   }
 
   /** Copies everything that it holds. */
   save(): SavedCache {
     const { store } = this;
-    const copy = (at: number, length: number): Float32Array => new Float32Array(this.#memory.buffer, at, length).slice();
+    const copy = (at: number, length: number): Float32Array => new Float32Array(memory.buffer, at, length).slice();
     return {
-      keys: copy(store.keys(), store.keys_len()),
-      values: copy(store.values(), store.values_len()),
-      length: store.len(),
-      oldest: store.oldest(),
+      keys: copy(wasm.store_keys(store), wasm.store_keys_len(store)),
+      values: copy(wasm.store_values(store), wasm.store_values_len(store)),
+      length: wasm.store_len(store),
+      oldest: wasm.store_oldest(store),
     };
   }
 
@@ -157,17 +163,19 @@ export class Cache {
 
   /** Gives the memory back. The cache cannot be used any more; disposing of it twice does nothing. */
   dispose(): void {
-    this.#inner?.store.free();
-    this.#inner?.call.free();
-    this.#inner = undefined;
+    if (this.#inner !== undefined) {
+      net.unregister(this);
+      free(this.#inner);
+      this.#inner = undefined;
+    }
   }
 
   /** @internal */
-  get store(): wasm.Store {
+  get store(): number {
     return this.#open().store;
   }
 
-  #open(): { store: wasm.Store; call: wasm.Call } {
+  #open(): OwnCache {
     if (this.#inner === undefined) {
       throw new MhaError(ErrorCode.Disposed, "cache", "cache: it has been disposed of");
     }
@@ -196,25 +204,22 @@ export function cache(value: unknown): Cache {
  *
  * @internal
  */
-export function append(
-  memory: WebAssembly.Memory,
-  call: wasm.Call,
-  to: Cache,
-  options: AppendOptions,
-  compute: (call: wasm.Call) => number,
-): void {
+export function append(call: number, to: Cache, options: AppendOptions, compute: (call: number) => number): void {
   const { k: kGiven, v: vGiven, rope, norm } = object("options", options);
   const seen = look({ rope, norm });
   const k = array("k", "Float32Array", kGiven);
-  const v = vGiven === undefined ? undefined : array("v", "Float32Array", vGiven);
+  const given = vGiven === undefined ? undefined : array("v", "Float32Array", vGiven);
+  const v = given === k ? undefined : given;
   const family = readFamily(seen, 0);
-  call.begin(to.batch, 0, 0, k.length, undefined, v === k ? undefined : v?.length);
-  describe(memory, call, family);
-  settle(call.reserve_append(), call);
-  new Float32Array(memory.buffer, call.q(), k.length).set(k);
-  if (v !== undefined && v !== k) {
-    new Float32Array(memory.buffer, call.v(), v.length).set(v);
+  const words = new Uint32Array(memory.buffer, wasm.call_words(call), 26).fill(0);
+  words.set([to.batch, 0, 0, described(k), 0, described(v)]);
+  describe(call, family);
+  settle(wasm.call_reserve_append(call), wasm.call_problem, call);
+  const at = places(call);
+  new Float32Array(memory.buffer, at.q, k.length).set(k);
+  if (v !== undefined) {
+    new Float32Array(memory.buffer, at.v, v.length).set(v);
   }
-  fill(memory, call, family);
-  settle(compute(call), call);
+  fill(call, family);
+  settle(compute(call), wasm.call_problem, call);
 }
