@@ -17,7 +17,8 @@ const browser = await start();
 after(() => browser.close());
 
 const folder = project("plain");
-const MAP = JSON.stringify({ imports: { mha: "./node_modules/mha/index.js", "mha/auto": "./node_modules/mha/auto.js", "mha/core": "./node_modules/mha/core.js", "mha/view": "./node_modules/mha/view.js" } });
+const ENTRIES = { mha: "index", "mha/auto": "auto", "mha/core": "core", "mha/view": "view", "mha/full": "full/index", "mha/full/auto": "full/auto" };
+const MAP = JSON.stringify({ imports: Object.fromEntries(Object.entries(ENTRIES).map(([name, file]) => [name, `./node_modules/mha/${file}.js`])) });
 // An import map is an inline script, which a strict policy wants a hash or a nonce for.
 const html = (script) => `<!doctype html><html lang="en"><title>plain</title><script type="importmap" nonce="n">${MAP}</script><script type="module" src="${script}"></script><body></body></html>`;
 writeFileSync(join(folder, "index.html"), html("main.js"));
