@@ -167,7 +167,6 @@ macro_rules! shell {
         #[inline]
         fn $name($($argument: $type),*) -> $result {
             $(#[target_feature(enable = $features)])?
-            #[cfg_attr(target_arch = "wasm32", inline)]
             unsafe fn shell($($argument: $type),*) -> $result {
                 // SAFETY: this function is compiled for the vector's instructions.
                 unsafe { $crate::kernel::generic::$generic::<$($parameter),*>($($argument),*) }

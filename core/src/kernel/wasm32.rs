@@ -31,8 +31,19 @@ impl Vector for Simd128 {
 
     #[inline(always)]
     unsafe fn load_first_or(p: *const f32, n: usize, other: Self) -> Self {
-        // SAFETY: passed on.
-        Self(unsafe { load_first_or(p, n, other.0) })
+        // SAFETY: see above; lanes from n on are not accessed.
+        Self(unsafe {
+            match n {
+                0 => other.0,
+                1 => v128_load32_lane::<0>(other.0, p.cast()),
+                2 => v128_load64_lane::<0>(other.0, p.cast()),
+                3 => {
+                    let two = v128_load64_lane::<0>(other.0, p.cast());
+                    v128_load32_lane::<2>(two, p.add(2).cast())
+                }
+                _ => v128_load(p.cast()),
+            }
+        })
     }
 
     #[inline(always)]
@@ -174,28 +185,7 @@ pub(crate) fn square_root(x: f32) -> f32 {
     f32x4_extract_lane::<0>(f32x4_sqrt(f32x4_splat(x)))
 }
 
-/// [`Vector::load_first_or`], there once: a module is downloaded.
-///
-/// # Safety
-/// `p` points at `n` floats.
-#[inline(never)]
-unsafe fn load_first_or(p: *const f32, n: usize, other: v128) -> v128 {
-    // SAFETY: lanes from n on are not accessed.
-    unsafe {
-        match n {
-            0 => other,
-            1 => v128_load32_lane::<0>(other, p.cast()),
-            2 => v128_load64_lane::<0>(other, p.cast()),
-            3 => {
-                let two = v128_load64_lane::<0>(other, p.cast());
-                v128_load32_lane::<2>(two, p.add(2).cast())
-            }
-            _ => v128_load(p.cast()),
-        }
-    }
-}
-
-/// [`Vector::store_first`], there once.
+/// [`Vector::store_first`], there once: a module is downloaded.
 ///
 /// # Safety
 /// `p` points at `n` floats.
