@@ -1556,7 +1556,7 @@ size_t mha_kept_len(const struct mha_config *config,
                     struct mha_shape shape);
 
 /// Computes a layer as `mha_forward_with` does, the same bits, and keeps what `mha_backward` would
-/// compute again: with `upstream.kept` it gives the same gradients, and both together take about a fifth
+/// compute again: with `upstream.kept` it gives the same gradients, and both together take about a sixth
 /// less time. For machines with plenty of memory.
 ///
 /// @param layer as in `mha_forward`.

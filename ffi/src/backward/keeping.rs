@@ -23,7 +23,7 @@ pub unsafe extern "C" fn mha_kept_len(config: *const mha_config, shape: mha_shap
 }
 
 /// Computes a layer as `mha_forward_with` does, the same bits, and keeps what `mha_backward` would
-/// compute again: with `upstream.kept` it gives the same gradients, and both together take about a fifth
+/// compute again: with `upstream.kept` it gives the same gradients, and both together take about a sixth
 /// less time. For machines with plenty of memory.
 ///
 /// @param layer as in `mha_forward`.
