@@ -1,6 +1,6 @@
 //! The JavaScript door: what the TypeScript in `wasm/npm` drives.
 //!
-//! A [`Layer`](layer::Layer) owns a copy of its weights; a [`Call`](call::Call) owns the arrays of a call and the scratch, all in the
+//! A `Layer` owns a copy of its weights; a `Call` owns the arrays of a call and the scratch, all in the
 //! module's memory. A call goes in three steps, and only the second can take memory:
 //!
 //! 1. describe: JavaScript writes a row of words, one meaning each, where the call says;

@@ -94,7 +94,7 @@ impl MultiHeadAttention<'_> {
     /// let mut scratch = [0.0; CONFIG.backward_scratch_len(SHAPE)];
     /// let gradients = Gradients { q: Some(&mut dq), ..Gradients::default() };
     /// layer.backward(SHAPE, inputs, Upstream::new(&y).kept(&kept), gradients, &mut scratch)?;
-    /// assert_eq!(dq[0], -dq[3]);
+    /// assert_eq!(dq[0], dq[3]);
     /// # Ok::<(), mha::BackwardError>(())
     /// ```
     pub fn forward_keeping<R: Rules>(
