@@ -19,7 +19,7 @@ export async function source(name) {
     format: "esm",
     platform: "node",
     target: "node20",
-    external: ["mha", "mha/view"],
+    external: ["mha", "mha/*"],
     loader: { ".gz": "binary" },
     outfile,
     logLevel: "error",
@@ -27,8 +27,8 @@ export async function source(name) {
   return import(pathToFileURL(outfile).href);
 }
 
-/** The package that is installed there. */
-export const mha = () => import(pathToFileURL(join(stage, "node_modules/mha/index.js")).href);
+/** The package that is installed there: all of it, as the page has it. */
+export const mha = () => import(pathToFileURL(join(stage, "node_modules/mha/full/index.js")).href);
 
 /** What the Rust program has written. */
 export const expected = (name) => readFileSync(join(stage, "expected", name));
