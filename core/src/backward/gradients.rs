@@ -98,19 +98,13 @@ impl<'a> Gradients<'a> {
             return Err(Error::Length { argument, needed: weights, got });
         }
         let mut rest = flat;
+        let [wq, wk, wv, wo, bq, bk, bv, bo] = config.part_lens();
         let mut next = |len| Some(crate::plan::take(&mut rest, len));
-        let mut gradients = Self {
-            wq: next(config.wq_len()),
-            wk: next(config.wk_len()),
-            wv: next(config.wv_len()),
-            wo: next(config.wo_len()),
-            ..Self::default()
-        };
+        let [wq, wk, wv, wo] = [wq, wk, wv, wo].map(&mut next);
+        let mut gradients = Self { wq, wk, wv, wo, ..Self::default() };
         if got > weights {
-            gradients.bq = next(config.dims.qk);
-            gradients.bk = next(config.attention.key_features());
-            gradients.bv = next(config.attention.value_features());
-            gradients.bo = next(config.dims.out);
+            let [bq, bk, bv, bo] = [bq, bk, bv, bo].map(next);
+            gradients = Self { bq, bk, bv, bo, ..gradients };
         }
         Ok(gradients)
     }

@@ -206,7 +206,6 @@ fn run<R: Rules>(
     let inputs = Inputs { dropout, ..inputs };
     gradients.start();
     let kept = upstream.kept.map(|kept| Kept::of(config, shape, kept));
-    let upstream = Upstream { kept: None, ..upstream };
     isa.run(Backward {
         config,
         weights,

@@ -42,10 +42,7 @@ pub unsafe extern "C" fn mha_gradients_from_flat(
         if flat_len != weights && flat_len != weights + biases {
             return Err(Fault::new(K::Length, A::Weights));
         }
-        let attention = &config.attention;
-        let biases =
-            [config.dims.qk, attention.key_features(), attention.value_features(), config.dims.out];
-        let weights = [config.wq_len(), config.wk_len(), config.wv_len(), config.wo_len()];
+        let [wq, wk, wv, wo, bq, bk, bv, bo] = config.part_lens();
         let mut at = flat;
         let mut next = |len: usize| {
             let slice = mha_slice_mut { data: at, len };
@@ -55,10 +52,10 @@ pub unsafe extern "C" fn mha_gradients_from_flat(
         };
         // SAFETY: neither null nor misaligned, a struct that is written and that nothing else lies in.
         let gradients = unsafe { &mut *gradients };
-        let [wq, wk, wv, wo] = weights.map(&mut next);
+        let [wq, wk, wv, wo] = [wq, wk, wv, wo].map(&mut next);
         *gradients = mha_gradients { wq, wk, wv, wo, ..*gradients };
         if flat_len > config.weights_len() {
-            let [bq, bk, bv, bo] = biases.map(&mut next);
+            let [bq, bk, bv, bo] = [bq, bk, bv, bo].map(&mut next);
             *gradients = mha_gradients { bq, bk, bv, bo, ..*gradients };
         }
         Ok(())
