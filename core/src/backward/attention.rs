@@ -205,15 +205,15 @@ fn forward<K: Kernel, R: Rules>(
         maxima: &mut *state.maxima,
         tops: &mut *state.tops,
     };
-    if block.is_mixed {
-        // Values of no width: nothing is mixed.
-        let values = Columns { columns: 0, ..sequence.head.values };
-        let head = Head { values, ..sequence.head };
-        let mut nothing = MatrixMut::new(&mut [], block.mixed.rows, 0, 0);
-        attend::<K, R>(&head, queries, see, &mut nothing, &mut parts, keys, scores);
+    // Where nothing is to be mixed, of values of no width.
+    let mut nothing = MatrixMut::new(&mut [], queries.rows, 0, 0);
+    let (values, mixed) = if block.is_mixed {
+        (Columns { columns: 0, ..sequence.head.values }, &mut nothing)
     } else {
-        attend::<K, R>(&sequence.head, queries, see, &mut block.mixed, &mut parts, keys, scores);
-    }
+        (sequence.head.values, &mut block.mixed)
+    };
+    let head = Head { values, ..sequence.head };
+    attend::<K, R>(&head, queries, see, mixed, &mut parts, keys, scores);
 }
 
 /// Computes the scores of a tile again, before dropout, from what the way forward has left.

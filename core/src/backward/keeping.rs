@@ -2,8 +2,7 @@
 //! attention takes them, and what it mixes of them.
 
 use super::gradients::{BackwardError, check_options};
-use super::work::each_head;
-use crate::cache::key_position;
+use super::work::{each_head, each_key};
 use crate::call::{Inputs, Outputs, Weights};
 use crate::dims::{Config, Shape, product};
 use crate::error::Argument;
@@ -179,14 +178,11 @@ impl<R: Rules> Keeping<'_, R> {
         project::<K>(self.inputs.k, wk, weights.bk, None, keys, block);
         let options = self.inputs.rules.options().filter(|options| transforms(options));
         let Some(options) = options else { return };
-        let (d, kv_len) = (attention.head_qk(), self.shape.kv_len);
-        for row in 0..self.shape.keys() {
-            let position = key_position(options, 0, row % kv_len.max(1));
-            for at in (row * outputs..(row + 1) * outputs).step_by(d.max(1)) {
-                let mut head = Features { data: keys, at, stride: 1, count: d };
-                transform(options, Side::Key, position, &mut head);
-            }
-        }
+        let (d, all) = (attention.head_qk(), (self.shape.keys(), self.shape.kv_len));
+        each_key(options, all, outputs, d, |position, at| {
+            let mut head = Features { data: keys, at, stride: 1, count: d };
+            transform(options, Side::Key, position, &mut head);
+        });
     }
 
     fn attend<K: Kernel>(&mut self) {

@@ -356,13 +356,10 @@ impl<R: Rules> Backward<'_, R> {
             d_keys.iter_mut().take(count * stride).for_each(|k| *k *= LN_2);
             let options = self.inputs.rules.options();
             if let (Some(options), Some(rope)) = (options, options.and_then(|o| o.rope.as_ref())) {
-                for row in 0..count {
-                    let position = key_position(options, 0, row % kv_len.max(1));
-                    for at in (row * stride..(row + 1) * stride).step_by(d.max(1)) {
-                        let mut head = Features { data: d_keys, at, stride: 1, count: d };
-                        rotate_back(rope, position, &mut head);
-                    }
-                }
+                each_key(options, (count, kv_len), stride, d, |position, at| {
+                    let mut head = Features { data: d_keys, at, stride: 1, count: d };
+                    rotate_back(rope, position, &mut head);
+                });
             }
             let k = row_major(rows(self.inputs.k, all.start, count, dims.k_in), count, dims.k_in);
             let outputs = attention.key_features();
@@ -477,6 +474,23 @@ fn add_rows(from: Matrix<'_>, to: &mut [f32]) {
 fn some_rows(of: Matrix<'_>, from: usize, end: usize) -> Matrix<'_> {
     let data = of.data.get(from * of.row_stride..).unwrap_or(&[]);
     Matrix { data, rows: end - from, ..of }
+}
+
+/// Calls `f` for each head of each of so many keys, `kv_len` a sequence, with the key's rotary position and
+/// where the head begins.
+pub(super) fn each_key(
+    options: &Options<'_>,
+    (count, kv_len): (usize, usize),
+    row_stride: usize,
+    d: usize,
+    mut f: impl FnMut(usize, usize),
+) {
+    for row in 0..count {
+        let position = key_position(options, 0, row % kv_len.max(1));
+        for at in (row * row_stride..(row + 1) * row_stride).step_by(d.max(1)) {
+            f(position, at);
+        }
+    }
 }
 
 /// Calls `f` for each head of each row of a block, with the row's rotary position and where the head
