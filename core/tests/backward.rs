@@ -331,6 +331,47 @@ fn what_is_kept_changes_no_bit() {
 }
 
 #[test]
+fn what_is_kept_changes_no_bit_with_options() {
+    let rng = &mut StdRng::seed_from_u64(11);
+    let config = Config::new(Dims::new((5, 6, 7), (24, 20), 9)).heads(4).kv_heads(2);
+    let shape = Shape::new(2, 21, 37);
+    let weights = floats(rng, config.weights_len() + config.biases_len(), 0.3);
+    let layer =
+        MultiHeadAttention::new(config, Weights::from_flat(&config, &weights).unwrap()).unwrap();
+    let (q, k) = (floats(rng, 2 * 21 * 5, 1.0), floats(rng, 2 * 37 * 6, 1.0));
+    let (v, dy) = (floats(rng, 2 * 37 * 7, 1.0), floats(rng, config.y_len(shape), 1.0));
+    let sinks = floats(rng, 4, 1.0);
+    let plain = Options::new();
+    for options in [
+        plain.rope(Rope::new(100.0)),
+        plain.rope(Rope::new(100.0)).softcap(2.0).alibi(Alibi::Standard).sinks(&sinks),
+        plain.window(Window::left(3)).lens(&[30, 37]),
+    ] {
+        let inputs = Inputs::new(&q, &k, &v).causal().dropout(Dropout::new(0.2, 5));
+        let inputs = inputs.options(&options);
+        let [mut y, mut other_y] = [(); 2].map(|()| vec![f32::NAN; config.y_len(shape)]);
+        let mut kept = vec![f32::NAN; config.kept_len(shape)];
+        let mut scratch = vec![f32::NAN; config.scratch_len(shape)];
+        layer.forward(shape, inputs, Outputs::new(&mut y), &mut scratch).unwrap();
+        let outputs = Outputs::new(&mut other_y);
+        layer.forward_keeping(shape, inputs, outputs, &mut kept, &mut scratch).unwrap();
+        assert_eq!(support::bits(&y), support::bits(&other_y), "{options:?}: y");
+        let mut scratch = vec![f32::NAN; config.backward_scratch_len(shape)];
+        let mut back = |upstream| {
+            let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|x| vec![f32::NAN; x.len()]);
+            let mut flat = vec![f32::NAN; weights.len()];
+            let weights = Gradients::from_flat(&config, &mut flat).unwrap();
+            let (q, k, v) = (Some(&mut *dq), Some(&mut *dk), Some(&mut *dv));
+            let gradients = Gradients { q, k, v, ..weights };
+            layer.backward(shape, inputs, upstream, gradients, &mut scratch).unwrap();
+            [dq, dk, dv, flat].map(|gradient| support::bits(&gradient))
+        };
+        let upstream = Upstream::new(&dy);
+        assert_eq!(back(upstream), back(upstream.kept(&kept)), "{options:?}: gradients");
+    }
+}
+
+#[test]
 fn what_is_kept_has_one_length() {
     let call = moderate(5);
     let layer = MultiHeadAttention::new(call.config, call.weights()).unwrap();
