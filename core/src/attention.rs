@@ -177,7 +177,7 @@ pub(crate) fn attend<K: Kernel, R: Rules>(
                     let factor = softmax::shift(*m, raised);
                     *m = raised;
                     softmax::shift_weight(&mut total, factor);
-                    out.iter_mut().for_each(|out| *out *= factor);
+                    out.iter_mut().for_each(|out| softmax::shift_mixed(out, factor));
                     if tile.resident {
                         let mut all = tile.part(rows, first, visible.end.saturating_sub(first));
                         let all = all.row_mut(row).iter_mut();

@@ -1,14 +1,13 @@
 //! Attention without projections: queries, keys and values enter as they are.
 
 use crate::call::{Inputs, Outputs};
-#[cfg(feature = "size")]
 use crate::compact;
 use crate::dims::{Attention, Shape};
 use crate::error::{Argument, Error};
 use crate::kernel::{Columns, Isa, Kernel, Matrix, MatrixMut, Task};
 use crate::layer::{check_attention, check_rows};
 use crate::options::{Options, Rules};
-use crate::plan::{Parts, Plan, Sizes, exact};
+use crate::plan::{COMPACT, Parts, Plan, Sizes, exact};
 use crate::scores::AllScores;
 use crate::softmax::query_scale;
 use crate::store::{Head, Turn};
@@ -161,8 +160,7 @@ fn run<R: Rules>(
             return Err(Error::Conflict { argument: Argument::Norm, other });
         }
     }
-    #[cfg(feature = "size")]
-    if !R::OPTIONAL {
+    if COMPACT && !R::OPTIONAL {
         let mut outputs = outputs;
         return compact::dot_product(&attention, shape, &inputs, &mut outputs, scratch);
     }

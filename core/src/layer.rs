@@ -4,13 +4,12 @@ use core::ops::Range;
 
 use crate::cache::{Cache, check_keys, positions};
 use crate::call::{Inputs, Outputs, ScoresAt, Weights};
-#[cfg(feature = "size")]
 use crate::compact;
 use crate::dims::{Attention, Config, MAX_ELEMENTS, Shape};
 use crate::error::{Argument, Error};
 use crate::kernel::Isa;
 use crate::options::{Options, Rules};
-use crate::plan::{Plan, SMALL, Sizes, exact};
+use crate::plan::{COMPACT, Plan, Sizes, exact};
 use crate::select::Select;
 use crate::transform::{check_key_angles, check_query_angles};
 use crate::view::ReadCache;
@@ -133,8 +132,7 @@ impl<'w> MultiHeadAttention<'w> {
         scratch: &mut [f32],
     ) -> Result<(), Error> {
         self.check(shape, &rows, &inputs, &outputs)?;
-        #[cfg(feature = "size")]
-        if !R::OPTIONAL {
+        if COMPACT && !R::OPTIONAL {
             let (Self { config, weights, .. }, mut outputs) = (self, outputs);
             let call = compact::Call { config, weights, shape, inputs: &inputs };
             return compact::forward(&call, rows, &mut outputs, scratch);
@@ -240,8 +238,8 @@ impl<'w> MultiHeadAttention<'w> {
         let attention = &self.config.attention;
         check_attention(shape, shape.kv_len, attention, rows, inputs, outputs)?;
         check_rotation(inputs, attention, shape)?;
-        // The least code looks at its scratch itself.
-        if (R::OPTIONAL || !SMALL) && Sizes::of_layer(&self.config, shape).overflow() {
+        // The driver of little code looks at its scratch itself.
+        if (R::OPTIONAL || !COMPACT) && Sizes::of_layer(&self.config, shape).overflow() {
             return Err(Error::TooLarge { argument: Argument::Shape });
         }
         Ok(())

@@ -40,7 +40,6 @@ impl<'a, T> Broadcast<'a, T> {
     }
 
     /// One element.
-    #[cfg(feature = "size")]
     pub(crate) fn at(&self, at: usize) -> Option<T>
     where
         T: Copy,
@@ -123,13 +122,11 @@ impl<'a> Mask<'a> {
     }
 
     /// Where the row of one query begins, and how far apart its elements are.
-    #[cfg(feature = "size")]
     pub(crate) fn place(&self, batch: usize, head: usize, query: usize) -> (usize, usize) {
         self.bytes.place(batch, head, query)
     }
 
     /// Whether an element hides its key.
-    #[cfg(feature = "size")]
     pub(crate) fn hides_at(&self, at: usize) -> bool {
         self.bytes.at(at).is_none_or(|byte| self.hides(byte))
     }

@@ -12,6 +12,23 @@ use crate::softmax::BLOCK;
 /// Whether the least code and memory are wanted, a query and a head at a time.
 pub(crate) const SMALL: bool = cfg!(feature = "size");
 
+/// Whether plain calls take the [driver of little code](crate::compact). Fused vectors sum in another way, and
+/// larger machines have memory for the faster one.
+pub(crate) const COMPACT: bool = SMALL
+    || cfg!(all(
+        target_os = "none",
+        any(target_arch = "arm", all(target_arch = "riscv32", not(target_feature = "f"))),
+        not(feature = "helium")
+    ));
+
+/// Queries of its tiles where scratch is plentiful: two tiles of the kernel's.
+pub(crate) const COMPACT_ROWS: usize = if SMALL { 1 } else { 8 };
+
+/// Keys of its tiles where scratch is plentiful; a multiple of the block. Where floats are soft there is little
+/// to win.
+pub(crate) const COMPACT_KEYS: usize =
+    if SMALL || cfg!(all(target_os = "none", not(target_abi = "eabihf"))) { BLOCK } else { 64 };
+
 /// Queries that are projected together where scratch is plentiful. Bare-metal targets, whose tiles
 /// are small, run at full speed with a few.
 pub(crate) const QUERIES: usize = if cfg!(target_os = "none") { 8 } else { 96 };
@@ -138,6 +155,13 @@ impl Plan {
     pub(crate) const fn recommended(sizes: &Sizes) -> Self {
         if SMALL {
             return Self::minimum();
+        }
+        if COMPACT && sizes.kept > 0 {
+            let rows = if sizes.q_len < COMPACT_ROWS { sizes.q_len } else { COMPACT_ROWS };
+            let rows = if rows == 0 { 1 } else { rows };
+            let all = sizes.kept.div_ceil(BLOCK).saturating_mul(BLOCK);
+            let keys = if all < COMPACT_KEYS { all } else { COMPACT_KEYS };
+            return Self { rows, queries: rows, keys, ..Self::minimum() };
         }
         let wide = if sizes.head_qk > sizes.head_v { sizes.head_qk } else { sizes.head_v };
         let wide = if wide == 0 { 1 } else { wide };

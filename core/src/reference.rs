@@ -96,7 +96,7 @@ pub fn forward(
                     sums.iter_mut().for_each(|sum| softmax::shift_weight(sum, shift));
                     logits[..first].iter_mut().for_each(|w| softmax::shift_weight(w, shift));
                     if m < raised {
-                        x.iter_mut().for_each(|x| *x *= shift);
+                        x.iter_mut().for_each(|x| softmax::shift_mixed(x, shift));
                     }
                     m = raised;
                     for (logit, sum) in logits[first..last].iter_mut().zip(&mut sums) {

@@ -102,6 +102,13 @@ pub(crate) fn shift_weight(x: &mut f32, factor: f32) {
     *x = if shifted < f32::MIN_POSITIVE { 0.0 } else { shifted };
 }
 
+/// Multiplies a mixed value by a shift. Plus 0, so that one that vanishes leaves +0: to that, a key without weight
+/// adds nothing whether it is multiplied or left out.
+#[inline(always)]
+pub(crate) fn shift_mixed(x: &mut f32, factor: f32) {
+    *x = *x * factor + 0.0;
+}
+
 /// What a finished row is multiplied by: one over its sum, or 0 for a row without a visible key.
 #[inline(always)]
 pub(crate) fn normaliser(total: f32) -> f32 {

@@ -1,13 +1,13 @@
-//! The layer: projections around [`Row`].
+//! The layer: projections around [`Tile`].
 
 use core::ops::Range;
 
-use super::row::{Head, Row, scale};
-use super::{ROW, check_scratch, part, sequence};
+use super::tile::{Head, Mixed, Tile};
+use super::{ROW, Scratch, check_scratch, part, rows, sequence};
 use crate::call::{Inputs, Outputs, Weights};
 use crate::dims::{Config, Shape};
 use crate::error::Error;
-use crate::kernel::{Dense, Start};
+use crate::kernel::{Dense, Extent, Start, scale};
 use crate::options::Rules;
 use crate::plan::take;
 use crate::softmax::{BLOCK, query_scale};
@@ -39,14 +39,18 @@ pub(crate) fn forward<R: Rules>(
     mut scratch: &mut [f32],
 ) -> Result<(), Error> {
     let Call { config, shape, inputs, .. } = *call;
-    check_scratch(scratch_len(config, shape), scratch.len())?;
+    let needed = scratch_len(config, shape);
+    // No query needs none.
+    check_scratch(needed, if of_call.is_empty() { needed } else { scratch.len() })?;
     let Config { attention, dims, .. } = config;
     let (d, d_v) = (attention.head_qk(), attention.head_v());
     let keys = take(&mut scratch, shape.kv_len * d);
     let values = take(&mut scratch, shape.kv_len * d_v);
-    let query = take(&mut scratch, d);
-    let mixed = take(&mut scratch, d_v);
-    let Some(mut row) = Row::new(inputs, shape.kv_len, query, scratch) else { return Ok(()) };
+    let rows = rows(shape.q_len, scratch.len(), d + d_v + ROW);
+    let mixed = take(&mut scratch, rows * d_v);
+    let scratch = Scratch::carve(scratch, rows, d);
+    let kv_len = shape.kv_len;
+    let mut tile = Tile { inputs, kv_len, scratch, batch: 0, head: 0, first: 0, rows };
     let factor = query_scale(attention.scale, d);
     let mut next = of_call.start;
     let mut scores_before = 0;
@@ -55,17 +59,22 @@ pub(crate) fn forward<R: Rules>(
         let start = core::mem::replace(&mut next, end);
         for head in 0..attention.heads {
             call.project_keys(batch, head, keys, values);
-            let kept = Head { keys, key_stride: d, values, value_stride: d_v };
-            for query in start..end {
-                call.project_query(query, head, row.query);
-                scale(row.query, factor);
-                row.look(batch, head, query - batch * shape.q_len);
+            let kept = Head { d, keys, key_stride: d, values, value_stride: d_v };
+            let mut query = start;
+            while query < end {
+                tile.look(batch, head, query - batch * shape.q_len, rows.min(end - query));
+                let queries = part(tile.scratch.queries, 0, tile.rows * d);
+                call.project_queries(query, head, queries);
+                scale(queries, factor);
                 let scores = outputs.scores.as_deref_mut().unwrap_or_default();
-                let scores = part(scores, scores_before, shape.kv_len);
-                scores_before += shape.kv_len;
-                row.attend(&kept, mixed, scores, outputs.scores_at);
-                let y = part(outputs.y, (query - of_call.start) * dims.out, dims.out);
-                call.add_to(y, mixed, head);
+                let scores = part(scores, scores_before, tile.rows * kv_len);
+                scores_before += tile.rows * kv_len;
+                let mixed = part(mixed, 0, tile.rows * d_v);
+                let mut to = Mixed { data: mixed, stride: d_v, columns: d_v };
+                tile.attend(&kept, &mut to, scores, outputs.scores_at);
+                let y = (query - of_call.start) * dims.out;
+                call.add_to(part(outputs.y, y, tile.rows * dims.out), mixed, head);
+                query += tile.rows.max(1);
             }
         }
     }
@@ -78,7 +87,7 @@ impl Weight<&[f32]> {
     #[inline(never)]
     fn run(
         &self,
-        x: &[f32],
+        (x, x_row): (&[f32], usize),
         depth: usize,
         (input, output): (usize, usize),
         start: Start<'_>,
@@ -87,7 +96,9 @@ impl Weight<&[f32]> {
     ) {
         let (along, across) = self.strides();
         let b = self.data.get(input * along + output * across..).unwrap_or(&[]);
-        Dense { a: x, depth, b, along, across, start }.run(out, columns);
+        let rows = out.len().checked_div(columns).unwrap_or(0);
+        let extent = Extent { rows, columns, row: columns };
+        Dense { a: x, a_row: x_row, depth, b, along, across, start }.run(out, extent);
     }
 }
 
@@ -112,7 +123,7 @@ impl Projection<'_> {
     fn run(&self, row: usize, head: usize, out: &mut [f32], d: usize) {
         let (width, first) = (self.weight.inputs, head * d);
         let x = self.x.get(row * width..).unwrap_or(&[]);
-        self.weight.run(x, width, (0, first), bias(self.bias, first), out, d);
+        self.weight.run((x, width), width, (0, first), bias(self.bias, first), out, d);
     }
 }
 
@@ -137,21 +148,21 @@ impl<R: Rules> Call<'_, R> {
     }
 
     #[inline(never)]
-    fn project_query(&self, row: usize, head: usize, query: &mut [f32]) {
+    fn project_queries(&self, row: usize, head: usize, queries: &mut [f32]) {
         let (Config { dims, weight_order: order, .. }, weights) = (*self.config, self.weights);
         let weight = Weight { data: weights.wq, inputs: dims.q_in, outputs: dims.qk, order };
-        let d = query.len();
-        Projection { x: self.inputs.q, weight, bias: weights.bq }.run(row, head, query, d);
+        let d = self.config.attention.head_qk();
+        Projection { x: self.inputs.q, weight, bias: weights.bq }.run(row, head, queries, d);
     }
 
-    /// Adds the head's part to a row of y; the first head starts it.
+    /// Adds the head's part to rows of y; the first head starts them.
     #[inline(never)]
     fn add_to(&self, y: &mut [f32], mixed: &[f32], head: usize) {
         let Config { dims, weight_order: order, .. } = *self.config;
         let start = if head > 0 { Start::Keep } else { bias(self.weights.bo, 0) };
         let weight = Weight { data: self.weights.wo, inputs: dims.v, outputs: dims.out, order };
-        let d_v = mixed.len();
-        weight.run(mixed, d_v, (head * d_v, 0), start, y, dims.out);
+        let d_v = self.config.attention.head_v();
+        weight.run((mixed, d_v), d_v, (head * d_v, 0), start, y, dims.out);
     }
 }
 
@@ -168,7 +179,6 @@ mod tests {
                 let config = Config::new(dims).heads(heads).kv_heads(kv_heads);
                 let shape = Shape::new(2, 3, kv_len);
                 assert_eq!(scratch_len(&config, shape), config.min_scratch_len(shape));
-                assert_eq!(config.scratch_len(shape), config.min_scratch_len(shape));
             }
         }
     }

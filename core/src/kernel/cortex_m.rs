@@ -32,19 +32,22 @@ macro_rules! fpu {
     };
 }
 
-#[cfg(feature = "size")]
+mod fours;
 mod lean;
 mod product;
 mod rows;
 mod tiles;
 
-#[cfg(feature = "size")]
+#[cfg(not(feature = "size"))]
+pub(super) use fours::{Fours, four_by_columns, four_by_rows};
 pub(super) use lean::{add_columns, add_rows};
 pub(super) use product::{Panels, Row, TILE, Tiles, product};
-#[cfg(feature = "helium")]
+#[cfg(all(feature = "helium", feature = "size"))]
 pub(super) use rows::total;
 #[cfg(feature = "helium")]
 pub(super) use rows::{MAGIC, extremes_plainly};
+#[cfg(not(feature = "size"))]
+pub(super) use rows::{bounds, fill, scaled, total, weigh_eights_near};
 pub(super) use rows::{extremes, scale, weigh, weigh_all};
 #[cfg(feature = "helium")]
 pub(super) use tiles::{dots_with, finish, row_with};

@@ -799,8 +799,7 @@ pub(super) unsafe fn advance<V: Vector>(
             if let Some(mixed) = &mut mixed {
                 let x = mixed.row_mut(row);
                 if *m > f32::NEG_INFINITY {
-                    // SAFETY: the instructions are the caller's promise.
-                    unsafe { scale::<V>(x, factor) };
+                    x.iter_mut().for_each(|x| softmax::shift_mixed(x, factor));
                 } else {
                     x.fill(0.0);
                 }

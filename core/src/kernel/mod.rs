@@ -19,6 +19,7 @@
 mod aarch64;
 #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
 mod cortex_m;
+mod dense;
 #[cfg_attr(
     all(target_arch = "arm", target_abi = "eabihf"),
     allow(dead_code, reason = "the product is written in assembly there")
@@ -26,6 +27,8 @@ mod cortex_m;
 mod generic;
 #[cfg(all(target_arch = "arm", target_abi = "eabihf", feature = "helium"))]
 mod helium;
+#[cfg(not(all(target_arch = "arm", target_abi = "eabihf", not(feature = "size"))))]
+mod loops;
 mod matrix;
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 mod portable;
@@ -54,9 +57,8 @@ mod x86;
 
 #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
 pub(crate) use cortex_m::square_root;
+pub(crate) use dense::{Dense, Extent, bounds, fill, scale, scaled, total, weigh};
 pub(crate) use matrix::{Columns, Matrix, MatrixMut, Start};
-#[cfg(feature = "size")]
-pub(crate) use small::{Dense, weigh};
 #[cfg(all(not(feature = "size"), target_arch = "wasm32", target_feature = "simd128"))]
 pub(crate) use wasm32::square_root;
 

@@ -2,8 +2,6 @@
 //! edges, strides, blocks, canaries between the rows that a kernel may touch, and pages that it may not
 //! touch before or behind every operand.
 
-extern crate std;
-
 use std::vec;
 use std::vec::Vec;
 

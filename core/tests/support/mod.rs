@@ -1,6 +1,10 @@
 //! What the tests of the layer share: seeded random calls, and the layer in doubles.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+// For the core's own tests, where there is no `std` but what is named.
+use std::vec;
+use std::vec::Vec;
+
 use mha::{Broadcast, Causal, Config, Dims, Dropout, Inputs, Mask, Shape, WeightOrder, Weights};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

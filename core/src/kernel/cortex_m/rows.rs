@@ -140,26 +140,126 @@ unsafe extern "C" fn largest(row: *const [f32; EIGHT], eights: usize, hidden: &m
     )
 }
 
+/// The largest of a row's eights and `m`, and something at most as large as the smallest; what is left of the row.
+/// `None` where they are not ordered as integers, for want of one that is at least 0 or for a NaN.
+#[inline(always)]
+pub(in crate::kernel) fn bounds(m: f32, row: &[f32]) -> Option<(f32, f32, &[f32])> {
+    let (eights, rest) = row.as_chunks::<EIGHT>();
+    if eights.is_empty() {
+        return None;
+    }
+    // SAFETY: as many eights as there are.
+    let both = unsafe { bounds_of_eights(eights.as_ptr(), eights.len()) };
+    let (high, low) = (both as u32, (both >> 32) as u32);
+    // Where all are below 0, the largest is of no interest to an m that is not.
+    let ordered = high <= INFINITY || high >= SIGN && m >= 0.0;
+    let highest = if high <= INFINITY { f32::from_bits(high) } else { m };
+    let lowest = if low <= INFINITY { 0.0 } else { f32::from_bits(low) };
+    if !ordered || lowest.is_nan() {
+        return None;
+    }
+    Some((if highest > m { highest } else { m }, lowest, rest))
+}
+
+/// The largest of eights of words, at least one, as signed integers, in the low half, and as unsigned ones, in
+/// the high half.
+///
+/// # Safety
+/// There are as many words.
+#[unsafe(naked)]
+unsafe extern "C" fn bounds_of_eights(row: *const [f32; EIGHT], eights: usize) -> u64 {
+    macro_rules! raise {
+        ($($word:literal),*) => {
+            concat!($("cmp ", $word, ", r2\nit gt\nmovgt r2, ", $word,
+                "\ncmp ", $word, ", r3\nit hi\nmovhi r3, ", $word, "\n"),*)
+        };
+    }
+    naked_asm!(
+        "push {{r4-r10, lr}}",
+        "mov r2, #0x80000000",
+        "movs r3, #0",
+        "1:",
+        "ldmia r0!, {{r4-r10, r12}}",
+        raise!("r4", "r5", "r6", "r7", "r8", "r9", "r10", "r12"),
+        "subs r1, r1, #1",
+        "bne 1b",
+        "mov r0, r2",
+        "mov r1, r3",
+        "pop {{r4-r10, pc}}",
+    )
+}
+
 /// Multiplies a row by a factor.
 pub(in crate::kernel) fn scale(row: &mut [f32], factor: f32) {
     let (eights, rest) = row.as_chunks_mut::<EIGHT>();
     if !eights.is_empty() {
+        let to = eights.as_mut_ptr();
         // SAFETY: as many eights as there are.
-        unsafe { scale_eights(eights.as_mut_ptr(), eights.len(), factor) };
+        unsafe { scale_eights(to, eights.len(), to, factor) };
     }
     rest.iter_mut().for_each(|x| *x *= factor);
 }
 
-/// Multiplies eights of floats, at least one, by a factor.
+/// A row times a factor, as long as the shorter of both.
+#[cfg(not(feature = "size"))]
+pub(in crate::kernel) fn scaled(to: &mut [f32], from: &[f32], factor: f32) {
+    let (eights, rest) = to.as_chunks_mut::<EIGHT>();
+    let (all, left) = from.as_chunks::<EIGHT>();
+    if eights.len() == all.len() && !eights.is_empty() {
+        // SAFETY: as many eights as there are in both.
+        unsafe { scale_eights(eights.as_mut_ptr(), eights.len(), all.as_ptr(), factor) };
+        rest.iter_mut().zip(left).for_each(|(to, from)| *to = from * factor);
+    } else {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = from * factor);
+    }
+}
+
+/// Fills a row with a value.
+pub(in crate::kernel) fn fill(row: &mut [f32], value: f32) {
+    let (eights, rest) = row.as_chunks_mut::<EIGHT>();
+    if !eights.is_empty() {
+        // SAFETY: as many eights as there are.
+        unsafe { fill_eights(eights.as_mut_ptr(), eights.len(), value) };
+    }
+    rest.iter_mut().for_each(|x| *x = value);
+}
+
+/// Fills eights of floats, at least one, with a value.
 ///
 /// # Safety
 /// There are as many.
 #[unsafe(naked)]
-unsafe extern "C" fn scale_eights(row: *mut [f32; EIGHT], eights: usize, factor: f32) {
+unsafe extern "C" fn fill_eights(row: *mut [f32; EIGHT], eights: usize, value: f32) {
+    naked_asm!(
+        fpu!(),
+        "vmov r2, s0",
+        "vmov s1, r2",
+        "vmov s2, s3, r2, r2",
+        "vmov s4, s5, r2, r2",
+        "vmov s6, s7, r2, r2",
+        "1:",
+        "vstmia r0!, {{s0-s7}}",
+        "subs r1, r1, #1",
+        "bne 1b",
+        "bx lr",
+    )
+}
+
+/// Eights of floats, at least one, times a factor.
+///
+/// # Safety
+/// There are as many.
+#[unsafe(naked)]
+unsafe extern "C" fn scale_eights(
+    to: *mut [f32; EIGHT],
+    eights: usize,
+    from: *const [f32; EIGHT],
+    factor: f32,
+) {
     macro_rules! eight {
         () => {
             concat!(
-                "vldmia r0, {{s8-s15}}\n",
+                "vldmia r2!, {{s8-s15}}\n",
                 each!("vmul.f32", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15"; "s0"),
                 "vstmia r0!, {{s8-s15}}\n",
             )
@@ -242,6 +342,23 @@ pub(in crate::kernel) fn weigh(row: &mut [f32], m: f32, sums: &mut [f32; BLOCK],
         weigh_plainly(eight, m, if at % BLOCK < EIGHT { low } else { high });
         at += EIGHT;
     }
+}
+
+/// [`weigh`] for eights that are near, if the maximum is near to 0: how many floats.
+#[cfg(not(feature = "size"))]
+#[inline(always)]
+pub(in crate::kernel) fn weigh_eights_near(
+    row: &mut [f32],
+    m: f32,
+    sums: &mut [f32; BLOCK],
+) -> usize {
+    let eights = row.len() / EIGHT;
+    if m.abs() >= NEAR || eights == 0 {
+        return 0;
+    }
+    // SAFETY: as many eights as there are.
+    unsafe { weigh_near(row.as_mut_ptr(), eights, sums, power(m), &CONSTANTS) };
+    eights * EIGHT
 }
 
 /// [`weigh`] for sums that begin at 0; their total.

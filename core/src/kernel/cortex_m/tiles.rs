@@ -26,6 +26,8 @@ macro_rules! accumulate {
     };
 }
 
+pub(super) use accumulate;
+
 /// The start of a tile: `r0` is the panels; the sums are loaded, then `r4`–`r7` are the rows of A, `r8`
 /// is B, `r9` its step and `lr` the depth.
 macro_rules! begin {
