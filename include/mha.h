@@ -70,8 +70,8 @@
    and of the scores; it keeps nothing of the way forward. A program that does not call it does not
    contain it. mha_backward_status_message has words for its errors too.
 
-   SIZE: the archives whose names end in -size have the same functions and bits in a quarter of the flash,
-   at some per cent of speed where floats are function calls, a factor of two to four with an FPU.
+   SIZE: the archives whose names end in -size have the same functions and bits in two thirds of the flash,
+   at some per cent of speed where floats are function calls, a fifth to two fifths with an FPU.
 
    ERRORS: a status is zero, or kind | argument << 8. When it is not zero, nothing has been written.
    What is checked: every pointer for NULL and alignment, every length, every buffer that is written
