@@ -156,13 +156,6 @@ impl Plan {
         if SMALL {
             return Self::minimum();
         }
-        if COMPACT && sizes.kept > 0 {
-            let rows = if sizes.q_len < COMPACT_ROWS { sizes.q_len } else { COMPACT_ROWS };
-            let rows = if rows == 0 { 1 } else { rows };
-            let all = sizes.kept.div_ceil(BLOCK).saturating_mul(BLOCK);
-            let keys = if all < COMPACT_KEYS { all } else { COMPACT_KEYS };
-            return Self { rows, queries: rows, keys, ..Self::minimum() };
-        }
         let wide = if sizes.head_qk > sizes.head_v { sizes.head_qk } else { sizes.head_v };
         let wide = if wide == 0 { 1 } else { wide };
         let features = if sizes.kept > LONG { LONG_GROUP_FEATURES } else { GROUP_FEATURES };
