@@ -96,7 +96,8 @@ struct Part {
     scratch: Vec<f32>,
 }
 
-/// Trains, and returns the average of the weights; `report` hears of each step's mean loss.
+/// Trains, and returns the average of the weights, rounded to sixteen significant bits; `report` hears of each
+/// step's mean loss.
 ///
 /// # Errors
 /// Those of the task, and a loss that is not finite.
@@ -188,7 +189,16 @@ pub fn train(
         barrier.wait();
         result
     })?;
+    average.iter_mut().for_each(|weight| *weight = rounded(*weight));
     Ok(average)
+}
+
+/// The nearest number of sixteen significant bits, ties to even. The noise of training is far above the rest,
+/// which no compression makes smaller where weights are downloaded.
+fn rounded(weight: f32) -> f32 {
+    let bits = weight.to_bits();
+    let half = 0x7f + (bits >> 8 & 1);
+    f32::from_bits(bits.wrapping_add(half) & !0xff)
 }
 
 /// The rate of a step.
@@ -231,4 +241,23 @@ fn one_part(
         }
     }
     part.loss = Ok(loss);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rounded;
+
+    #[test]
+    fn weights_have_sixteen_significant_bits() {
+        for weight in [0.0, -0.0, 1.0, -1.0, 0.5, 1e-30] {
+            assert_eq!(rounded(weight).to_bits() & 0xff, 0);
+            assert!((rounded(weight) - weight).abs() <= weight.abs() / 65536.0);
+        }
+        // 1 + 2⁻¹⁵ is the next one, and ties go to the even of two.
+        let (next, tie) = (1.0 / 32768.0, 1.0 / 65536.0);
+        assert_eq!(rounded(1.0 + next), 1.0 + next);
+        assert_eq!(rounded(1.0 + tie), 1.0);
+        assert_eq!(rounded(1.0 + next + tie), 1.0 + 2.0 * next);
+        assert_eq!(rounded(-1.0 - tie * 1.01), -1.0 - next);
+    }
 }
