@@ -33,7 +33,7 @@ await build({ ...usual, entryPoints: ["page.css"], outfile: join(out, "page.css"
 copyFileSync("icon.svg", join(out, "icon.svg"));
 
 const sizes = {
-  package: await weigh('import { load } from "mha"; console.log(load);'),
+  package: await weigh('import { load } from "mha/train"; console.log(load);'),
   view: await weigh('import { defineAttentionView } from "mha/view"; defineAttentionView();'),
   data: await weigh('import data from "./data/data.gz"; console.log(data);'),
 };

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { inkOf } from "./support/pen.mjs";
 import { expected, floats, mha, source } from "./support/stage.mjs";
 import strokes from "./strokes.json" with { type: "json" };
 
@@ -62,29 +63,6 @@ test("drawings become the images that they become in Rust", () => {
   assert.equal(drawings, 300);
   assert.ok(inked > 200);
 });
-
-/** Draws strokes of points in a square of 1 with a round pen. */
-function inkOf(lines, { side, size, left, top, pen }) {
-  const ink = new Uint8Array(side * side);
-  for (const line of lines) {
-    const points = line.map(([x, y]) => [left + size * x, top + size * y]);
-    for (let i = 0; i + 1 < points.length; i++) {
-      const [[ax, ay], [bx, by]] = [points[i], points[i + 1]];
-      const steps = Math.max(1, Math.ceil(Math.hypot(bx - ax, by - ay)));
-      for (let step = 0; step <= steps; step++) {
-        const [x, y] = [ax + ((bx - ax) * step) / steps, ay + ((by - ay) * step) / steps];
-        for (let py = Math.floor(y - pen); py <= y + pen; py++) {
-          for (let px = Math.floor(x - pen); px <= x + pen; px++) {
-            if ((px - x) ** 2 + (py - y) ** 2 < pen * pen && px >= 0 && py >= 0 && px < side && py < side) {
-              ink[py * side + px] = 255;
-            }
-          }
-        }
-      }
-    }
-  }
-  return ink;
-}
 
 test("strokes of all ten digits are recognised, large and small, anywhere, with a thick and a thin pen", () => {
   const network = new Digits(library, digits);

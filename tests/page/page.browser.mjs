@@ -7,6 +7,7 @@ import { after, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 import { axe, start, watched } from "./support/browser.mjs";
+import { again, chance, symbols } from "./support/pen.mjs";
 import { serve } from "./support/serve.mjs";
 import strokes from "./strokes.json" with { type: "json" };
 
@@ -114,6 +115,56 @@ test("a finger draws, and does not scroll", async () => {
   await context.close();
 });
 
+test("a symbol is drawn three times, learned, answered, and forgotten", async () => {
+  const { page, errors, requests, context } = await open({ viewport: { width: 1440, height: 900 }, deviceScaleFactor: 1 });
+  const random = chance(3);
+  const classes = () => page.locator("#digits tbody th").allTextContents();
+  const drawStar = async () => {
+    await page.click("#clear");
+    await drawByMouse(page, again(symbols.star, random));
+  };
+  const lesson = page.locator("#lesson");
+  // A sample of the data is nothing that a person has drawn.
+  await page.locator("#samples button", { hasText: "5" }).click();
+  assert.ok(await page.locator("#keep").isDisabled());
+  for (let i = 0; i < 3; i++) {
+    assert.ok(await page.locator("#learn").isDisabled());
+    await drawStar();
+    await page.click("#keep");
+  }
+  assert.ok(await page.locator("#keep").isDisabled(), "a new sheet");
+  assert.equal(await page.locator("#kept canvas").count(), 3);
+  await page.fill("#name", "sun");
+  await page.click("#learn");
+  await page.waitForFunction(() => document.getElementById("lesson").textContent.startsWith("Learned"), undefined, { timeout: 120000 });
+  assert.match(await lesson.textContent(), /^Learned sun from 3 drawings: 160 steps in \d+\.\d s\. It still knows (9|10) of the 10 digits/);
+  assert.deepEqual(await classes(), [..."0123456789", "sun"]);
+  let right = 0;
+  for (let i = 0; i < 5; i++) {
+    await drawStar();
+    right += (await answer(page)) === "sun" ? 1 : 0;
+  }
+  assert.ok(right >= 4, `${right} of 5`);
+  assert.match(await page.locator("#loss").getAttribute("aria-label"), /^How wrong it is: \d\.\d\d at first, 0\.[012]\d now$/);
+  const shots = join(folder, "../page-shots");
+  mkdirSync(shots, { recursive: true });
+  await page.locator("#draw").screenshot({ path: join(shots, "learned.png") });
+  await page.evaluate(axe());
+  const { violations } = await page.evaluate(() => globalThis.axe.run(document.getElementById("draw"), { resultTypes: ["violations"] }));
+  assert.deepEqual(violations.map(({ id, help }) => `${id}: ${help}`), []);
+  await page.click("#clear");
+  await drawByMouse(page, strokes[4][0]);
+  assert.equal(await answer(page), "4");
+  await page.click("#forget");
+  assert.deepEqual(await classes(), [..."0123456789"]);
+  assert.equal(await page.locator("#kept canvas").count(), 0);
+  await drawStar();
+  assert.match(await answer(page), /^\d$/);
+  assert.deepEqual(errors, []);
+  assert.ok(requests.every((url) => url.startsWith(site.url)), `asked for ${requests}`);
+  await context.close();
+});
+
 test("everything is reached by Tab, in the order in which it is read, and is seen to be", async () => {
   const { page, context } = await open();
   const order = [];
@@ -142,7 +193,7 @@ test("everything is reached by Tab, in the order in which it is read, and is see
     order.push(found.id);
   }
   const wanted = [
-    "clear", "digit-view/head", "digit-view/matrix", "digit-view/rows", "digit-view/SVG", "digit-view/JSON", "utterance", "play", "frame",
+    "clear", "name", "digit-view/head", "digit-view/matrix", "digit-view/rows", "digit-view/SVG", "digit-view/JSON", "utterance", "play", "frame",
     "vowel-view/matrix", "file", "case-view/matrix", "case-view/PNG",
   ];
   const places = wanted.map((id) => order.indexOf(id));

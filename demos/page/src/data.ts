@@ -20,14 +20,19 @@ export interface Data {
   readonly vowels: Float32Array;
   /** An utterance of each speaker. */
   readonly spoken: readonly Utterance[];
-  /** An image of each digit. */
+  /** An image of each digit, of the test data. */
   readonly images: readonly Uint8Array[];
+  /** Images of digits that the network has learned from. */
+  readonly rehearsals: readonly Uint8Array[];
   /** Case files, by what they show. */
   readonly cases: readonly (readonly [name: string, bytes: Uint8Array<ArrayBuffer>])[];
 }
 
 /** The names of the case files, in their order. */
 const CASES = ["PyTorch, masked"];
+
+/** How many images there are to learn again. */
+const REHEARSALS = 80;
 
 /** Unpacks what comes with the page. */
 export async function unpack(): Promise<Data> {
@@ -39,7 +44,7 @@ export async function unpack(): Promise<Data> {
   const floats = new Float32Array(words);
   at += words.byteLength;
   const take = (length: number): Uint8Array<ArrayBuffer> => new Uint8Array(file.slice(at, (at += length)));
-  const images = Array.from({ length: 10 }, () => take(64));
+  const [images, rehearsals] = [10, REHEARSALS].map((length) => Array.from({ length }, () => take(64))) as [Uint8Array[], Uint8Array[]];
   const cases = CASES.map((name, i) => [name, take(lengths[3 + i]!)] as const);
   const [digits, vowels] = [lengths[0], lengths[0] + lengths[1]];
   return {
@@ -47,6 +52,7 @@ export async function unpack(): Promise<Data> {
     vowels: floats.subarray(digits, vowels),
     spoken: utterances(new Uint32Array(words).subarray(vowels)),
     images,
+    rehearsals,
     cases: [...cases, ["A broken file", broken(cases[0]![1])]],
   };
 }

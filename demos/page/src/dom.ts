@@ -55,10 +55,18 @@ export function onLook(draw: () => void): void {
 
 /** A table of bars, a row for each class. */
 export class Bars {
-  readonly #rows: { row: HTMLElement; bar: HTMLElement; value: HTMLElement }[];
+  readonly #body: Element;
+  #rows: { row: HTMLElement; bar: HTMLElement; value: HTMLElement }[] = [];
 
   constructor(id: string, names: readonly string[]) {
-    const body = find(id).querySelector("tbody")!;
+    this.#body = find(id).querySelector("tbody")!;
+    this.name(names);
+  }
+
+  /** Takes other classes. */
+  name(names: readonly string[]): void {
+    const body = this.#body;
+    body.textContent = "";
     this.#rows = names.map((name) => {
       const row = make("tr", body);
       make("th", row, name).scope = "row";

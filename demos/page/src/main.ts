@@ -1,6 +1,6 @@
-// The page: loads the library and starts its three parts.
+// The page: loads the library and starts its parts.
 
-import { load, type Mha } from "mha/full";
+import { load, type Mha } from "mha/train";
 import { defineAttentionView } from "mha/view";
 
 import { type Data, unpack } from "./data.js";
@@ -10,12 +10,14 @@ import { Vowels } from "./nets/vowels.js";
 import { draw } from "./sections/draw.js";
 import { explore } from "./sections/explore.js";
 import { listen } from "./sections/listen.js";
+import { teach } from "./sections/teach.js";
 
 defineAttentionView();
 
 function start([mha, data]: [Mha, Data]): void {
   find("isa").textContent = `this tab: WebAssembly, ${mha.isa}`;
-  draw(new Digits(mha, data.digits), data.images);
+  const digits = new Digits(mha, data.digits);
+  teach(mha, data, digits, draw(digits, data.images));
   listen(new Vowels(mha, data.vowels), data.spoken);
   explore(mha, data.cases);
   document.documentElement.dataset["ready"] = "";

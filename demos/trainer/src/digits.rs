@@ -31,6 +31,13 @@ pub const SETTINGS: Settings = Settings {
 /// What the model's file says of itself.
 pub const ABOUT: &str = r#"{"model": "digits", "token": 4, "tokens": 16, "width": 24, "hidden": 48, "blocks": 1, "heads": 4, "classes": 10, "position": true, "parameters": 5602, "norm": "rms", "epsilon": 1e-05, "activation": "relu", "pooling": "mean", "weights": "in_out", "input": "tokens are 2x2 patches in reading order, pixels/16", "data": "UCI Optical Recognition of Handwritten Digits, doi 10.24432/C50P49, CC-BY-4.0"}"#;
 
+/// A drawing of a digit by the trainer's pen, such as it learns from.
+#[must_use]
+pub fn drawing(digit: usize, which: usize) -> Image {
+    let made = (digit * DRAWN + which % DRAWN) as u64;
+    strokes::draw(digit, &mut Random::at(SETTINGS.seed, [u64::MAX, made]))
+}
+
 /// Images, distorted copies of them, and drawings.
 pub struct Digits {
     pool: Vec<(Image, u8)>,

@@ -1,6 +1,6 @@
 // A case: a layer, its inputs, and the outputs that somebody else's code computed for them.
 
-import type { Bias, Extents, ForwardOptions, Mask, Weights } from "mha/full";
+import type { Bias, Extents, ForwardOptions, Mask, Weights } from "mha/train";
 
 import { describe, type Description } from "./description.js";
 import { fail, type Tensor, Tensors } from "./tensors.js";

@@ -1,6 +1,6 @@
 // The description in a case's metadata: a JSON object, every key of which is understood or refused by name.
 
-import type { LayerDims, Rope, ScoresAt, WeightOrder, Window } from "mha/full";
+import type { LayerDims, Rope, ScoresAt, WeightOrder, Window } from "mha/train";
 
 import { fail } from "./tensors.js";
 

@@ -1,6 +1,6 @@
 // Computes a case through the package and holds it against what the case expects.
 
-import type { ForwardOptions, Mha, ScoresAt } from "mha/full";
+import type { ForwardOptions, Mha, ScoresAt } from "mha/train";
 
 import type { Case } from "./case.js";
 import type { Tolerance } from "./description.js";

@@ -1,7 +1,7 @@
 // Which of nine speakers says this /ae/? One token for each frame, and frames come one at a time: what
 // each is looked up by (its key) and what it has to give (its value) are projected once and stay in a cache.
 
-import type { Cache, Mha } from "mha/full";
+import type { Cache, Mha } from "mha/train";
 
 import { Network } from "./network.js";
 

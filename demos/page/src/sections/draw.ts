@@ -13,6 +13,9 @@ const [SIDE, PEN] = [280, 10];
 /** The names of the patches: row and column. */
 const NAMES = Array.from({ length: PATCHES }, (_, i) => `${"ABCD"[i >> 2]}${(i & 3) + 1}`);
 
+/** The names of the digits. */
+const DIGITS: readonly string[] = Array.from({ length: 10 }, (_, digit) => String(digit));
+
 /** Colours of the heads, as the view has them. */
 const HUES = [
   ["#2457c5", "#b3460f", "#0f7a4d", "#9a2c93"],
@@ -21,11 +24,24 @@ const HUES = [
 
 type Point = readonly [number, number];
 
+/** What is drawn, for those who want to learn from it. */
+export interface Drawing {
+  /** The image of what is drawn by hand; undefined where nothing is. */
+  readonly drawn: Uint8Array | undefined;
+  /** Answers by a network from now on, whose class beyond the digits has this name; or again, where it has changed. */
+  answerBy(digits: Digits, name?: string): void;
+  /** Takes a new sheet. */
+  clear(): void;
+  /** What to do where something else is drawn. */
+  onDrawn: () => void;
+}
+
 /** Starts the part of the page. */
-export function draw(digits: Digits, images: readonly Uint8Array[]): void {
+export function draw(digits: Digits, images: readonly Uint8Array[]): Drawing {
   const [pad, small] = [find<HTMLCanvasElement>("pad"), find<HTMLCanvasElement>("image")];
   const view = find<AttentionView>("digit-view");
-  const bars = new Bars("digits", Array.from({ length: 10 }, (_, digit) => String(digit)));
+  let names = DIGITS;
+  const bars = new Bars("digits", names);
   const ink = new Uint8Array(SIDE * SIDE);
   let strokes: Point[][] = [];
   let shown: Uint8Array | undefined;
@@ -82,7 +98,7 @@ export function draw(digits: Digits, images: readonly Uint8Array[]): void {
     scores = seen?.scores;
     const probabilities = seen && softmax(seen.logits);
     const answer = seen && best(seen.logits);
-    find("answer").textContent = answer === undefined ? "–" : String(answer);
+    find("answer").textContent = answer === undefined ? "–" : names[answer]!;
     find("sure").textContent = answer === undefined ? "draw something" : `${percent(probabilities![answer]!)} sure`;
     bars.show(probabilities, (i) => (i === answer ? "best" : undefined));
     if (seen !== undefined) {
@@ -91,6 +107,7 @@ export function draw(digits: Digits, images: readonly Uint8Array[]): void {
       view.attention = undefined;
     }
     look();
+    drawing.onDrawn();
   };
 
   const clear = (): void => {
@@ -137,12 +154,12 @@ export function draw(digits: Digits, images: readonly Uint8Array[]): void {
     later();
   };
 
-  for (let digit = 0; digit < 10; digit++) {
-    button(find("samples"), String(digit), `A ${digit} from the test data`, () => {
+  DIGITS.forEach((name, digit) => {
+    button(find("samples"), name, `A ${name} from the test data`, () => {
       clear();
       show(images[digit]);
     });
-  }
+  });
   find("clear").onclick = clear;
   small.onpointerdown = (event) => {
     const found = patchAt(small, event);
@@ -156,8 +173,24 @@ export function draw(digits: Digits, images: readonly Uint8Array[]): void {
     }
   });
   onLook(look);
+  const drawing: Drawing = {
+    get drawn() {
+      return strokes.length > 0 ? shown : undefined;
+    },
+    answerBy(network, name) {
+      digits = network;
+      if (name !== names[DIGITS.length]) {
+        names = name === undefined ? DIGITS : [...DIGITS, name];
+        bars.name(names);
+      }
+      show(shown);
+    },
+    clear,
+    onDrawn() {},
+  };
   show(images[3]);
   time(digits, images[3]!);
+  return drawing;
 }
 
 /** Says how long an inference takes: the mean over some, since a clock of a browser is coarse. */
@@ -197,7 +230,7 @@ function patchAt(canvas: HTMLCanvasElement, event: PointerEvent): number {
 
 function paintPad(canvas: HTMLCanvasElement, strokes: readonly (readonly Point[])[], pixels: Uint8Array | undefined): void {
   const { context, width } = paper(canvas);
-  blocks(context, pixels, width, 1);
+  paintBlocks(context, pixels, width);
   context.scale(width / SIDE, width / SIDE);
   context.strokeStyle = colour("ink");
   context.lineWidth = 2 * PEN;
@@ -210,7 +243,8 @@ function paintPad(canvas: HTMLCanvasElement, strokes: readonly (readonly Point[]
   }
 }
 
-function blocks(context: CanvasRenderingContext2D, pixels: Uint8Array | undefined, side: number, strength: number): void {
+/** The ink of an image as blocks of a square. */
+export function paintBlocks(context: CanvasRenderingContext2D, pixels: Uint8Array | undefined, side: number, strength = 1): void {
   context.fillStyle = colour("ink");
   pixels?.forEach((ink, i) => {
     context.globalAlpha = (strength * ink) / 16;
@@ -236,7 +270,7 @@ function grid(context: CanvasRenderingContext2D, side: number): void {
 
 function paintImage(canvas: HTMLCanvasElement, pixels: Uint8Array | undefined): void {
   const { context, width } = paper(canvas);
-  blocks(context, pixels, width, 1);
+  paintBlocks(context, pixels, width);
   grid(context, width);
   context.fillStyle = colour("muted");
   context.font = "10px system-ui, sans-serif";
@@ -260,7 +294,7 @@ function paintTile(
   hue: string,
 ): void {
   const { context, width } = paper(canvas);
-  blocks(context, pixels, width, 0.28);
+  paintBlocks(context, pixels, width, 0.28);
   context.fillStyle = hue;
   weights?.forEach((weight, i) => {
     context.globalAlpha = 0.85 * Math.sqrt(weight);

@@ -1,6 +1,6 @@
 // A case file of one's own: does the same come out here, and what do its heads look at?
 
-import { type Mha, MhaError } from "mha/full";
+import { type Mha, MhaError } from "mha/train";
 import type { AttentionView } from "mha/view";
 
 import { type Case, readCase } from "../case/case.js";
