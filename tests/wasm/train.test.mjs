@@ -50,22 +50,52 @@ test("a layer learns where its weights lie", (t) => {
   assert.ok(loss().loss < before / 10, `${before} before, ${loss().loss} after`);
 });
 
+test("what is kept spares the way back, bit for bit", (t) => {
+  const one = layer();
+  t.after(() => one.dispose());
+  const dy = numbers(21, 7);
+  const call = { ...PARTS, mask: "causal", dropout: { p: 0.25, seed: 3 }, scores: true };
+  const { kept, ...found } = one.forwardKeeping(call);
+  assert.deepEqual(found, one.forward(call));
+  // Queries, keys, values and mixed values of three queries and five keys.
+  assert.equal(kept.length, 3 * 6 + 5 * 6 + 5 * 8 + 3 * 8);
+  const gradients = Object.fromEntries(["q", "k", "v", "wq", "wk", "wv", "wo"].map((name) => [name, true]));
+  const fresh = one.backward({ ...call, dy, gradients });
+  assert.deepEqual(one.backward({ ...call, dy, kept, gradients }), fresh);
+  // It is what is kept that is used.
+  const other = one.backward({ ...call, dy, kept: kept.map((x) => -x), gradients });
+  assert.notDeepEqual(other.wo, fresh.wo);
+  const mine = new Float32Array(kept.length);
+  assert.equal(one.forwardKeeping({ ...call, kept: mine }).kept, mine);
+  assert.deepEqual(mine, kept);
+
+  const fails = (call, argument, code, message) =>
+    assert.throws(call, (error) => error instanceof TrainError && error.argument === argument && error.code === code && error.message === message);
+  const short = kept.subarray(1);
+  fails(() => one.forwardKeeping({ ...call, kept: short }), "kept", 4, "kept: 112 elements needed, 111 given");
+  fails(() => one.backward({ ...call, dy, kept: short, gradients }), "kept", 4, "kept: 112 elements needed, 111 given");
+  fails(() => one.forwardKeeping({ ...call, norm: { kind: "rms", epsilon: 1e-6 } }), "norm", 11, "norm: there is no way back through it");
+  fails(() => one.forwardKeeping({ ...call, q: PARTS.q.subarray(3), qLen: 3 }), "q", 4, "q: 9 elements needed, 6 given");
+  assert.deepEqual(mine, kept);
+});
+
 test("what is wrong is named, and nothing has been written", (t) => {
   const one = layer();
   t.after(() => one.dispose());
   const wq = new Float32Array(18).fill(3);
   const dy = numbers(21, 7);
-  const fails = (options, argument, code) =>
+  const fails = (options, argument, code, words) =>
     assert.throws(
       () => one.backward({ ...PARTS, dy, gradients: { wq }, ...options }),
-      (error) => error instanceof TrainError && error.argument === argument && error.code === code,
+      (error) => error instanceof TrainError && error.argument === argument && error.code === code && error.message === `${argument}: ${words}`,
     );
-  fails({ dy: dy.subarray(1) }, "dy", 4);
-  fails({ dscores: dy }, "dscores", 4);
-  fails({ gradients: { wq: wq.subarray(1) } }, "dwq", 4);
-  fails({ gradients: { wq, bq: true } }, "dbq", 10);
-  fails({ norm: { kind: "rms", epsilon: 1e-6 } }, "norm", 11);
-  fails({ dropout: { p: 1, seed: 1 } }, "dropout", 6);
+  fails({ dy: dy.subarray(1) }, "dy", 4, "21 elements needed, 20 given");
+  fails({ dscores: dy }, "dscores", 4, "30 elements needed, 21 given");
+  fails({ gradients: { wq: wq.subarray(1) } }, "dwq", 4, "18 elements needed, 17 given");
+  fails({ gradients: { wq, bq: true } }, "dbq", 10, "the call has no bq");
+  fails({ norm: { kind: "rms", epsilon: 1e-6 } }, "norm", 11, "there is no way back through it");
+  fails({ dropout: { p: 1, seed: 1 } }, "dropout", 6, "the value is outside its domain");
+  fails({ q: PARTS.q.subarray(3), qLen: 3 }, "q", 4, "9 elements needed, 6 given");
   assert.ok(wq.every((x) => x === 3));
 });
 

@@ -1,7 +1,5 @@
 //! The way back: gradients of a call.
 
-use alloc::format;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use mha::{Argument, BackwardError, Error, Gradients, Shape, Upstream};
@@ -10,37 +8,44 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use crate::bare::bare;
 use crate::call::{Call, Given, room};
 use crate::door::{doors, frees, keep};
-use crate::failure::Failure;
+use crate::failure::{Failure, Problem};
 use crate::layer::Layer;
 
 /// How many gradients there can be: of q, k, v, wq, wk, wv, wo, bq, bk, bv, bo and bias, in this order.
 const COUNT: usize = 12;
 
 /// What comes from above, which gradients are wanted, and room for all of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Back {
     dy: usize,
     dscores: Option<usize>,
+    /// How long the caller's own array is of what the way forward keeps, or has kept.
+    kept: Option<usize>,
     accumulate: bool,
     /// What is wanted, and how long it is where the caller has said so.
     wanted: [Option<Option<usize>>; COUNT],
-    /// The lengths of the parts of `floats`: dy, dscores, the gradients, scratch.
-    parts: [usize; COUNT + 3],
+    /// The lengths of the parts of `floats`: dy, dscores, the gradients, what is kept, scratch.
+    parts: [usize; COUNT + 4],
     floats: Vec<f32>,
-    failure: Option<BackwardError>,
-    memory: Option<Failure>,
+    problem: Problem,
 }
+
+/// The parts after the gradients.
+const KEPT: usize = COUNT + 2;
+const SCRATCH: usize = COUNT + 3;
 
 /// Nothing, without room.
 #[wasm_bindgen]
 #[must_use]
 pub fn back_new() -> usize {
-    keep(Back::default())
+    keep(Back::new())
 }
 
 doors! {
     /// Begins to describe a way back. The room stays.
-    fn back_begin[back: Back](dy: usize, dscores: Option<usize>, accumulate: bool) = Back::begin;
+    fn back_begin[back: Back](
+        dy: usize, dscores: Option<usize>, kept: Option<usize>, accumulate: bool
+    ) = Back::begin;
     /// Asks for a gradient, and says how long the caller's own array is, if there is one.
     fn back_want[back: Back](which: usize, len: Option<usize>) = Back::want;
     /// Where the gradient with respect to the output goes.
@@ -51,10 +56,12 @@ doors! {
     fn back_gradient[back: Back](which: usize) -> *mut f32 = Back::gradient;
     /// Elements of a gradient; 0 where it is not wanted.
     fn back_gradient_len[back: Back](which: usize) -> usize = Back::gradient_len;
-    /// The name of the argument at fault; of its gradient with a d in front.
-    fn back_argument[back: Back]() -> String = Back::argument;
-    /// What is wrong, in the core's words.
-    fn back_message[back: Back]() -> String = Back::message;
+    /// Where what is kept lies.
+    fn back_kept[back: Back]() -> *mut f32 = Back::kept;
+    /// Elements of what is kept.
+    fn back_kept_len[back: Back]() -> usize = Back::kept_len;
+    /// Where it says what is wrong.
+    fn back_problem[back: Back]() -> *const usize = Back::problem;
     /// Makes room for [`call_attend_backward`].
     fn call_reserve_backward[call: Call, back: Back](
         heads: usize, kv_heads: usize, qk: usize, v: usize, scale: Option<f32>
@@ -68,6 +75,12 @@ doors! {
         Layer::reserve_backward;
     /// The way back of a call that has room.
     fn layer_backward[layer: Layer, call: Call, back: Back]() -> i32 = Layer::backward;
+    /// Makes room for what [`layer_forward_keeping`] keeps, once the call has room; how long the caller's own
+    /// array for it is, if there is one.
+    fn layer_reserve_kept[layer: Layer, call: Call, back: Back](kept: Option<usize>) -> i32 =
+        Layer::reserve_kept;
+    /// The way forward of a call that has room, which keeps what the way back would compute again.
+    fn layer_forward_keeping[layer: Layer, call: Call, back: Back]() -> i32 = Layer::forward_keeping;
     /// Elements of all weights, biases included.
     fn layer_data_len[layer: Layer]() -> usize = Layer::data_len;
 }
@@ -78,9 +91,22 @@ frees! {
 }
 
 impl Back {
+    fn new() -> Self {
+        Self {
+            dy: 0,
+            dscores: None,
+            kept: None,
+            accumulate: false,
+            wanted: [None; COUNT],
+            parts: [0; COUNT + 4],
+            floats: Vec::new(),
+            problem: Problem::NONE,
+        }
+    }
+
     /// Begins to describe a way back. The room stays.
-    fn begin(&mut self, dy: usize, dscores: Option<usize>, accumulate: bool) {
-        (self.dy, self.dscores, self.accumulate) = (dy, dscores, accumulate);
+    fn begin(&mut self, dy: usize, dscores: Option<usize>, kept: Option<usize>, accumulate: bool) {
+        (self.dy, self.dscores, self.kept, self.accumulate) = (dy, dscores, kept, accumulate);
         self.wanted = [None; COUNT];
     }
 
@@ -111,26 +137,19 @@ impl Back {
         self.parts.get(2 + which).copied().filter(|_| which < COUNT).unwrap_or(0)
     }
 
-    /// The name of the argument at fault; of its gradient with a d in front.
-    fn argument(&self) -> String {
-        match (self.memory, self.failure) {
-            (Some(memory), _) => memory.argument().name().into(),
-            (_, Some(error)) => {
-                let of =
-                    matches!(error, BackwardError::Gradient { .. } | BackwardError::Absent { .. });
-                format!("{}{}", if of { "d" } else { "" }, error.argument().name())
-            }
-            _ => String::new(),
-        }
+    /// Where what is kept lies.
+    fn kept(&mut self) -> *mut f32 {
+        self.float(KEPT)
     }
 
-    /// What is wrong.
-    fn message(&self) -> String {
-        match (self.memory, self.failure) {
-            (Some(memory), _) => memory.to_string(),
-            (_, Some(error)) => error.to_string(),
-            _ => String::new(),
-        }
+    /// Elements of what is kept.
+    fn kept_len(&self) -> usize {
+        self.parts[KEPT]
+    }
+
+    /// Where it says what is wrong.
+    fn problem(&self) -> *const usize {
+        (&raw const self.problem).cast()
     }
 }
 
@@ -149,8 +168,7 @@ impl Back {
         scratch: usize,
     ) -> i32 {
         let result = self.try_make_room(call, weights, scratch);
-        (self.failure, self.memory) = (None, result.err());
-        result.err().map_or(0, Failure::code)
+        self.problem.settle(result)
     }
 
     fn try_make_room(
@@ -164,13 +182,19 @@ impl Back {
         let k = if call.words.k > 0 { k } else { q };
         let lens = [q, k, if call.words.v > 0 { v } else { k }, bias];
         let own = lens[..3].iter().chain(&weights).chain(&lens[3..]);
-        self.parts = [0; COUNT + 3];
+        self.parts = [0; COUNT + 4];
         self.parts[0] = self.dy;
         self.parts[1] = self.dscores.unwrap_or(0);
         for ((part, wanted), len) in self.parts[2..].iter_mut().zip(self.wanted).zip(own) {
             *part = wanted.map_or(0, |given| given.unwrap_or(*len));
         }
-        self.parts[COUNT + 2] = scratch;
+        self.parts[KEPT] = self.kept.unwrap_or(0);
+        self.parts[SCRATCH] = scratch;
+        self.take_room()
+    }
+
+    /// Room for all parts.
+    fn take_room(&mut self) -> Result<(), Failure> {
         let sum = self.parts.iter().try_fold(0usize, |sum, len| sum.checked_add(*len));
         let total = sum.filter(|&sum| sum <= isize::MAX as usize / size_of::<f32>());
         let total = total.ok_or(Error::TooLarge { argument: Argument::Shape })?;
@@ -218,8 +242,11 @@ impl Back {
             bias: gradient(),
             accumulate: self.accumulate,
         };
-        let scratch = next(self.parts[COUNT + 2]);
+        let [kept, scratch] = [KEPT, SCRATCH].map(|part| next(self.parts[part]));
         let mut upstream = Upstream::new(dy);
+        if self.kept.is_some() {
+            upstream = upstream.kept(kept);
+        }
         if self.dscores.is_some() {
             upstream = upstream.scores(dscores);
         }
@@ -230,8 +257,7 @@ impl Back {
                 result = back(shape, inputs, upstream, gradients, scratch);
             }
         });
-        (self.failure, self.memory) = (result.err(), None);
-        result.err().map_or(0, |error| error.code())
+        self.problem.settle_back(result)
     }
 }
 
@@ -283,6 +309,30 @@ impl Layer {
         })
     }
 
+    /// Makes room for what [`Layer::forward_keeping`] keeps.
+    fn reserve_kept(&self, call: &mut Call, back: &mut Back, kept: Option<usize>) -> i32 {
+        back.parts = [0; COUNT + 4];
+        back.parts[KEPT] = kept.unwrap_or_else(|| self.config().kept_len(call.shape()));
+        let result = back.take_room();
+        back.problem.settle(result)
+    }
+
+    /// The way forward, which keeps what the way back would compute again.
+    fn forward_keeping(&self, call: &mut Call, back: &mut Back) -> i32 {
+        let kept = back.floats.get_mut(..back.parts[KEPT]).unwrap_or_default();
+        let mut result = Ok(());
+        let mut kept = Some(kept);
+        call.with(&mut |shape, inputs, arrays| {
+            let (outputs, scratch) = arrays.outputs();
+            let kept = kept.take().unwrap_or_default();
+            result = self
+                .layer()
+                .map_err(BackwardError::from)
+                .and_then(|layer| layer.forward_keeping(shape, inputs, outputs, kept, scratch));
+        });
+        back.problem.settle_back(result)
+    }
+
     /// Elements of all weights, biases included.
     fn data_len(&self) -> usize {
         self.lens().iter().sum()
@@ -321,7 +371,7 @@ mod tests {
         let weights = Weights::from_flat(&config, &flat).unwrap();
         let core = MultiHeadAttention::new(config, weights).unwrap();
         let (mut dq, mut dwo) = (numbers(q.len()), numbers(config.wo_len()));
-        let (mut call, mut back) = (Call::new(), Back::default());
+        let (mut call, mut back) = (Call::new(), Back::new());
         for accumulate in [false, true] {
             call.words = Words {
                 batch: 2,
@@ -332,7 +382,7 @@ mod tests {
                 v: v.len() + 1,
                 ..Words::NONE
             };
-            back.begin(dy.len(), Some(dscores.len()), accumulate);
+            back.begin(dy.len(), Some(dscores.len()), None, accumulate);
             back.want(0, None);
             back.want(6, Some(config.wo_len()));
             assert_eq!(layer.reserve_backward(&mut call, &mut back), 0);
@@ -343,7 +393,7 @@ mod tests {
             copy(&dscores, back.dscores());
             copy(&dq, back.gradient(0));
             copy(&dwo, back.gradient(6));
-            assert_eq!(layer.backward(&mut call, &mut back), 0, "{}", back.message());
+            assert_eq!(layer.backward(&mut call, &mut back), 0, "{:?}", back.problem.said());
             let mut scratch = alloc::vec![0.0; config.backward_scratch_len(shape)];
             let (q_, wo) = (Some(&mut *dq), Some(&mut *dwo));
             let gradients = Gradients { q: q_, wo, accumulate, ..Gradients::default() };
@@ -363,22 +413,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_the_core_s_words() {
+    fn what_is_wrong_is_told_in_numbers() {
         let mut layer = Layer::new((4, 4, 4), (4, 4), 4, 2, 2, None, false);
         assert_eq!(layer.weights(65, 0, 0, 0, 0, 0, 0, 0), 0);
-        let (mut call, mut back) = (Call::new(), Back::default());
+        let (mut call, mut back) = (Call::new(), Back::new());
         call.words = Words { batch: 1, q_len: 1, kv_len: 1, q: 5, ..Words::NONE };
-        back.begin(3, None, false);
+        back.begin(3, None, None, false);
         assert_eq!(layer.reserve_backward(&mut call, &mut back), 0);
         assert_eq!(layer.backward(&mut call, &mut back), 4);
-        assert_eq!(
-            (back.argument().as_str(), back.message().as_str()),
-            ("dy", "dy: 4 elements needed, 3 given")
-        );
-        back.begin(4, None, false);
+        assert_eq!(back.problem.said(), ("y", [4, 3, 1]));
+        back.begin(4, None, None, false);
         back.want(7, None);
         assert_eq!(layer.reserve_backward(&mut call, &mut back), 0);
         assert_eq!(layer.backward(&mut call, &mut back), 10);
-        assert_eq!(back.message(), "dbq: the call has no bq");
+        assert_eq!(back.problem.said(), ("bq", [0, 0, 1]));
+        back.begin(4, None, Some(15), false);
+        assert_eq!(layer.reserve_backward(&mut call, &mut back), 0);
+        assert_eq!(layer.backward(&mut call, &mut back), 4);
+        assert_eq!(back.problem.said(), ("kept", [16, 15, 0]));
+        assert_eq!(layer.reserve(&mut call), 0);
+        assert_eq!(layer.reserve_kept(&mut call, &mut back, Some(15)), 0);
+        assert_eq!(layer.forward_keeping(&mut call, &mut back), 4);
+        assert_eq!(back.problem.said(), ("kept", [16, 15, 0]));
     }
 }

@@ -1,6 +1,8 @@
 //! Why something was refused, as JavaScript reads it: it words what is wrong, so that the module holds no text
 //! but the arguments' names.
 
+#[cfg(feature = "training")]
+use mha::BackwardError;
 use mha::{Argument, Error};
 
 /// The errors of the core, and the one that only exists where there is an allocator.
@@ -18,35 +20,6 @@ const MEMORY: i32 = 67;
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Core(error)
-    }
-}
-
-#[cfg(feature = "training")]
-impl Failure {
-    /// The argument at fault.
-    pub(crate) fn argument(self) -> Argument {
-        match self {
-            Self::Core(error) => error.argument(),
-            Self::Memory(argument) => argument,
-        }
-    }
-
-    /// The number.
-    pub(crate) fn code(self) -> i32 {
-        match self {
-            Self::Core(error) => error.code(),
-            Self::Memory(_) => MEMORY,
-        }
-    }
-}
-
-#[cfg(feature = "training")]
-impl core::fmt::Display for Failure {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Core(error) => error.fmt(f),
-            Self::Memory(argument) => write!(f, "{}: out of memory", argument.name()),
-        }
     }
 }
 
@@ -72,9 +45,28 @@ impl Problem {
             Failure::Memory(argument) => (argument, MEMORY, [0; 3]),
             Failure::Core(error) => (error.argument(), error.code(), numbers(error)),
         };
+        self.note(argument, numbers);
+        code
+    }
+
+    fn note(&mut self, argument: Argument, numbers: [usize; 3]) {
         let name = argument.name();
         (self.name, self.name_len, self.numbers) = (name.as_ptr(), name.len(), numbers);
-        code
+    }
+
+    /// [`Problem::settle`] for the way back. A third number says whether it is the argument's gradient that is
+    /// at fault.
+    #[cfg(feature = "training")]
+    pub(crate) fn settle_back(&mut self, result: Result<(), BackwardError>) -> i32 {
+        let Err(error) = result else { return 0 };
+        let numbers = match error {
+            BackwardError::Call(error) => return self.settle(Err(error.into())),
+            BackwardError::Gradient { needed, got, .. } => [needed, got, 1],
+            BackwardError::Absent { .. } => [0, 0, 1],
+            _ => [0; 3],
+        };
+        self.note(error.argument(), numbers);
+        error.code()
     }
 }
 

@@ -2,6 +2,7 @@
 
 import { type Cache, type Dims, ErrorCode, type ForwardOptions, type Layer, load, type Mha, type Output, type SavedCache } from "mha/full";
 import { load as loadFrom } from "mha/full/core";
+import { load as loadTraining } from "mha/train";
 
 declare const q: Float32Array;
 declare const k: Float32Array;
@@ -45,6 +46,15 @@ export async function allowed(): Promise<void> {
   const maybe: boolean = Math.random() < 0.5;
   const either = flat.forward({ q, scores: maybe });
   same<Same<typeof either.scores, Float32Array | undefined>>();
+
+  // Gradients are those that were asked for.
+  const training = await loadTraining();
+  using pupil = training.layer({ dims: 8, weights: q });
+  const kept = pupil.forwardKeeping({ q, scores: true });
+  same<Same<typeof kept.scores, Float32Array>>();
+  const gradients = pupil.backward({ q, kept: kept.kept, dy: kept.y, gradients: { wq: true, bias: v } });
+  same<Same<keyof typeof gradients, "wq" | "bias">>();
+  pupil.weights.set(gradients.wq);
 
   const shape = [1, 1, 4, 4] as const;
   const options: ForwardOptions = {
@@ -137,7 +147,7 @@ export function refused(mha: Mha, layer: Layer): void {
   // @ts-expect-error: no scores were asked for
   layer.forward({ q }).scores.length;
   // @ts-expect-error: no such number
-  const code: ErrorCode = 10;
+  const code: ErrorCode = 12;
   console.log(code);
   // @ts-expect-error: read-only
   layer.heads = 4;

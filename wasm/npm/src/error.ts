@@ -23,6 +23,10 @@ export const ErrorCode = {
   Conflict: 8,
   /** The cache is full. */
   CacheFull: 9,
+  /** A gradient is wanted of what the call does not have. (`mha/train`) */
+  NoGradient: 10,
+  /** There is no way back through an option. (`mha/train`) */
+  NoWayBack: 11,
   /** A value is of the wrong kind, for example an array of another class. */
   Type: 64,
   /** An array's buffer is detached: it was transferred to a worker, for example. */
@@ -38,14 +42,15 @@ export const ErrorCode = {
 /** The number of an error, one of {@link ErrorCode}. */
 export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode];
 
-/** The name of an argument, as in Rust and C; `layer` and `options` exist in JavaScript only. */
+/** The name of an argument, as in Rust and C, with a d in front of its gradient; `layer` and `options` exist in JavaScript only. */
 export type Argument =
   | "dims" | "heads" | "scale" | "shape"
   | "q" | "k" | "v"
   | "wq" | "wk" | "wv" | "wo" | "bq" | "bk" | "bv" | "bo" | "weights"
   | "bias" | "mask" | "causal" | "dropout"
   | "rows" | "lens" | "softcap" | "alibi" | "rope" | "sinks" | "norm" | "segments" | "extra" | "cache" | "kv_heads"
-  | "y" | "scores" | "lse"
+  | "y" | "scores" | "lse" | "kept"
+  | `d${"q" | "k" | "v" | "wq" | "wk" | "wv" | "wo" | "bq" | "bk" | "bv" | "bo" | "bias" | "y" | "scores"}`
   | "layer" | "options";
 
 /**

@@ -83,7 +83,7 @@ function goBack(network: Network, tokens: Float32Array, wanted: Float32Array, gr
   for (let i = 0; i < rows; i++) {
     network.embed(row(tokens, i), i % n, row(x1, i), row(normed1, i));
   }
-  const { y } = layer.forward({ q: normed1, batch });
+  const { y, kept } = layer.forwardKeeping({ q: normed1, batch });
   const x2 = y;
   const [out, pooled] = [new Float32Array(width), new Float32Array(batch * width)];
   for (let i = 0; i < rows; i++) {
@@ -132,7 +132,7 @@ function goBack(network: Network, tokens: Float32Array, wanted: Float32Array, gr
 
   // 4. Back through the layer, of which one array is queries, keys and values; and to the tokens.
   const ofLayer = Object.fromEntries(OF_LAYER.map((name) => [name, gradients[name]]));
-  const { q, k, v } = layer.backward({ q: normed1, batch, dy: dx2, gradients: { q: true, k: true, v: true, ...ofLayer } });
+  const { q, k, v } = layer.backward({ q: normed1, batch, kept, dy: dx2, gradients: { q: true, k: true, v: true, ...ofLayer } });
   add(q, k);
   add(q, v);
   for (let i = 0; i < rows; i++) {
