@@ -434,9 +434,10 @@ test("an option that takes an array away is noticed", () => {
 });
 
 test("every number has a test", () => {
-  // Those of the attention family have theirs in family.test.mjs, what is absent in plain.test.mjs.
+  // Those of the attention family have theirs in family.test.mjs, of the way back in train.test.mjs, what is
+  // absent in plain.test.mjs.
   assert.deepEqual(Object.keys(ErrorCode), [
-    "Zero", "Heads", "TooLarge", "Length", "Broadcast", "Value", "Range", "Conflict", "CacheFull", "Type", "Detached",
-    "Disposed", "Memory", "Absent",
+    "Zero", "Heads", "TooLarge", "Length", "Broadcast", "Value", "Range", "Conflict", "CacheFull", "NoGradient",
+    "NoWayBack", "Type", "Detached", "Disposed", "Memory", "Absent",
   ]);
 });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { TrainError, loadTraining } from "./support/mha.mjs";
+import { ErrorCode, TrainError, loadTraining } from "./support/mha.mjs";
 
 const mha = await loadTraining();
 const numbers = (length, by) => Float32Array.from({ length }, (_, i) => ((i * by + 11) % 101) / 50 - 1);
@@ -92,8 +92,8 @@ test("what is wrong is named, and nothing has been written", (t) => {
   fails({ dy: dy.subarray(1) }, "dy", 4, "21 elements needed, 20 given");
   fails({ dscores: dy }, "dscores", 4, "30 elements needed, 21 given");
   fails({ gradients: { wq: wq.subarray(1) } }, "dwq", 4, "18 elements needed, 17 given");
-  fails({ gradients: { wq, bq: true } }, "dbq", 10, "the call has no bq");
-  fails({ norm: { kind: "rms", epsilon: 1e-6 } }, "norm", 11, "there is no way back through it");
+  fails({ gradients: { wq, bq: true } }, "dbq", ErrorCode.NoGradient, "the call has no bq");
+  fails({ norm: { kind: "rms", epsilon: 1e-6 } }, "norm", ErrorCode.NoWayBack, "there is no way back through it");
   fails({ dropout: { p: 1, seed: 1 } }, "dropout", 6, "the value is outside its domain");
   fails({ q: PARTS.q.subarray(3), qLen: 3 }, "q", 4, "9 elements needed, 6 given");
   assert.ok(wq.every((x) => x === 3));

@@ -233,7 +233,10 @@ fn optimise(variant: &Variant, from: &Path, to: &Path) -> Result<()> {
     let relaxed = variant.feature == Some("relaxed-simd");
     let own = variant.feature.into_iter().chain(relaxed.then_some("simd"));
     let mut command = Command::new(program);
-    command.args(["-O3", "--strip-debug", "--strip-producers", "--strip-target-features"]);
+    // The stack comes first and grows down, so nothing lies in the first kilobyte, and what is added to an address
+    // can be part of the load.
+    command.args(["-O3", "--low-memory-unused"]);
+    command.args(["--strip-debug", "--strip-producers", "--strip-target-features"]);
     let features = features.into_iter().chain(own);
     command.args(features.map(|feature| format!("--enable-{feature}")));
     output(command.arg(from).arg("-o").arg(to))?;
