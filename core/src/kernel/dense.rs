@@ -86,35 +86,54 @@ impl Dense<'_> {
     }
 
     /// All fours of rows, by fours of columns where rows or columns of the matrix lie in one piece; how many
-    /// columns.
+    /// columns. Where nothing is added to, the last four may overlap those before.
     ///
     /// # Safety
     /// All elements of the rows and of the matrix exist.
     #[cfg(all(target_arch = "arm", target_abi = "eabihf", not(feature = "size")))]
     #[inline(always)]
     unsafe fn by_fours(&self, out: &mut [f32], Extent { rows, columns, row }: Extent) -> usize {
+        let Self { depth, along, across, start, .. } = *self;
+        let whole = columns & !3;
+        if whole == 0 || depth == 0 || along != 1 && across != 1 {
+            return 0;
+        }
+        let (out, fours) = (out.as_mut_ptr(), rows / 4);
+        // SAFETY: the contract, and there are so many rows and columns.
+        unsafe { self.tiles(out, row, fours, 0, whole / 4) };
+        if whole == columns || matches!(start, Start::Keep) {
+            return whole;
+        }
+        // SAFETY: as above.
+        unsafe { self.tiles(out, row, fours, columns - 4, 1) };
+        columns
+    }
+
+    /// So many fours of rows by so many fours of columns, from a column on.
+    ///
+    /// # Safety
+    /// All of these exist, the depth is at least 1, and rows or columns of the matrix lie in one piece.
+    #[cfg(all(target_arch = "arm", target_abi = "eabihf", not(feature = "size")))]
+    #[inline(never)]
+    unsafe fn tiles(&self, out: *mut f32, row: usize, rows: usize, first: usize, fours: usize) {
         use super::cortex_m::{Fours, four_by_columns, four_by_rows};
         const FLOAT: usize = size_of::<f32>();
         static ZEROS: [f32; 4] = [0.0; 4];
         let Self { a, a_row, depth, b, along, across, start } = *self;
-        let fours = columns / 4;
-        if fours == 0 || depth == 0 || along != 1 && across != 1 {
-            return 0;
-        }
-        let (mut out, mut a) = (out.as_mut_ptr(), a.as_ptr());
-        for _ in 0..rows / 4 {
+        let (mut out, mut a) = (out.wrapping_add(first), a.as_ptr());
+        for _ in 0..rows {
             let out_row = row * FLOAT;
             let (start, start_row, start_step) = match start {
                 Start::Zero => (ZEROS.as_ptr(), 0, 0),
                 Start::Keep => (out.cast_const(), out_row, 4 * FLOAT),
-                Start::Columns(bias) => (bias.as_ptr(), 0, 4 * FLOAT),
+                Start::Columns(bias) => (bias.as_ptr().wrapping_add(first), 0, 4 * FLOAT),
             };
             let mut tiles = Fours {
                 out,
                 out_row,
                 a_row: a_row * FLOAT,
                 a,
-                b: b.as_ptr(),
+                b: b.as_ptr().wrapping_add(first * across),
                 b_step: (if across == 1 { along } else { across }) * FLOAT,
                 start,
                 start_row,
@@ -122,7 +141,7 @@ impl Dense<'_> {
                 start_step,
                 fours,
             };
-            // SAFETY: the contract, and there are so many columns.
+            // SAFETY: the contract.
             unsafe {
                 if across == 1 {
                     four_by_rows(&mut tiles);
@@ -132,7 +151,6 @@ impl Dense<'_> {
             }
             (out, a) = (out.wrapping_add(4 * row), a.wrapping_add(4 * a_row));
         }
-        fours * 4
     }
 }
 
