@@ -47,6 +47,22 @@ export function paper(canvas: HTMLCanvasElement): { context: CanvasRenderingCont
   return { context, width, height };
 }
 
+/** Lines across a diagram, from `left` on, each with what it says beside it. */
+export function lines(context: CanvasRenderingContext2D, left: number, width: number, all: readonly (readonly [y: number, text: string])[]): void {
+  context.strokeStyle = colour("line");
+  context.fillStyle = colour("muted");
+  context.font = "11px system-ui, sans-serif";
+  context.lineWidth = 1;
+  context.textAlign = "end";
+  for (const [y, text] of all) {
+    context.beginPath();
+    context.moveTo(left, Math.round(y) + 0.5);
+    context.lineTo(width - 8, Math.round(y) + 0.5);
+    context.stroke();
+    context.fillText(text, left - 6, y + 4);
+  }
+}
+
 /** Redraws where the window or the colours change. */
 export function onLook(draw: () => void): void {
   addEventListener("resize", draw);

@@ -84,9 +84,10 @@ export class Network {
     this.layer = mha.layer({ dims, heads, weights: this.ofLayer() });
   }
 
-  /** The weights that are the layer's. */
+  /** The weights that are the layer's: they lie one after another. */
   ofLayer(): Float32Array {
-    return Float32Array.from(OF_LAYER.flatMap((name) => [...this.weights[name]]));
+    const { wq, bo } = this.weights;
+    return new Float32Array(wq.buffer, wq.byteOffset, (bo.byteOffset - wq.byteOffset) / 4 + bo.length);
   }
 
   /** What comes before the layer: token `index` embedded into `x`, and its norm into `normed`. */

@@ -3,7 +3,7 @@
 import type { AttentionView } from "mha/view";
 
 import type { Utterance } from "../data.js";
-import { Bars, colour, find, make, onLook, paper, percent } from "../dom.js";
+import { Bars, colour, find, lines, make, onLook, paper, percent } from "../dom.js";
 import { best, softmax } from "../nets/arithmetic.js";
 import { FEATURES, type Heard, type Listener, SPEAKERS, type Vowels } from "../nets/vowels.js";
 
@@ -127,18 +127,7 @@ function paintCurve(canvas: HTMLCanvasElement, heard: readonly Heard[], frames: 
   const [left, bottom, top] = [38, 24, 12];
   const x = (i: number): number => left + ((i + 0.5) * (width - left - 12)) / frames;
   const y = (p: number): number => top + (1 - p) * (height - top - bottom);
-  context.font = "11px system-ui, sans-serif";
-  for (const part of [0, 0.5, 1]) {
-    context.strokeStyle = colour("line");
-    context.lineWidth = 1;
-    context.beginPath();
-    context.moveTo(left, Math.round(y(part)) + 0.5);
-    context.lineTo(width - 8, Math.round(y(part)) + 0.5);
-    context.stroke();
-    context.fillStyle = colour("muted");
-    context.textAlign = "end";
-    context.fillText(`${100 * part} %`, left - 6, y(part) + 4);
-  }
+  lines(context, left, width, [0, 0.5, 1].map((part) => [y(part), `${100 * part} %`]));
   context.textAlign = "center";
   for (let i = 4; i < frames; i += 5) {
     context.fillText(String(i + 1), x(i), height - 8);

@@ -3,7 +3,7 @@
 import type { Mha } from "mha/train";
 
 import type { Data } from "../data.js";
-import { colour, find, make, onLook, paper } from "../dom.js";
+import { colour, find, lines, make, onLook, paper } from "../dom.js";
 import { best } from "../nets/arithmetic.js";
 import type { Digits } from "../nets/digits.js";
 import { Pupil, STEPS } from "../nets/symbol.js";
@@ -111,18 +111,7 @@ function paintLosses(canvas: HTMLCanvasElement, losses: readonly number[]): void
   const [left, bottom, top] = [30, 22, 10];
   const most = Math.max(0.5, ...losses);
   const y = (loss: number): number => top + (1 - loss / most) * (height - top - bottom);
-  context.font = "11px system-ui, sans-serif";
-  context.lineWidth = 1;
-  for (const part of [0, most / 2, most]) {
-    context.strokeStyle = colour("line");
-    context.beginPath();
-    context.moveTo(left, Math.round(y(part)) + 0.5);
-    context.lineTo(width - 8, Math.round(y(part)) + 0.5);
-    context.stroke();
-    context.fillStyle = colour("muted");
-    context.textAlign = "end";
-    context.fillText(part.toFixed(2), left - 6, y(part) + 4);
-  }
+  lines(context, left, width, [0, most / 2, most].map((loss) => [y(loss), loss.toFixed(2)]));
   context.textAlign = "center";
   context.fillText(`${STEPS} steps`, (left + width) / 2, height - 7);
   context.strokeStyle = colour("accent");
