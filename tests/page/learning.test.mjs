@@ -3,9 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { safetensors } from "../wasm/support/case.mjs";
 import strokes from "./strokes.json" with { type: "json" };
 import { again, chance, inkOf, symbols } from "./support/pen.mjs";
-import { mha, source, tensors } from "./support/stage.mjs";
+import { mha, source } from "./support/stage.mjs";
 
 const library = await (await mha()).load();
 const { Digits, tokens } = await source("nets/digits.ts");
@@ -15,18 +16,23 @@ const { Pupil } = await source("nets/symbol.ts");
 const { image: imageOf } = await source("drawing.ts");
 const { digits, rehearsals } = await (await source("data.ts")).unpack();
 
-const data = tensors("data/digits");
-const image = (i) => data.images.subarray(64 * i, 64 * (i + 1));
+/** The tensors of a file of the demos. */
+function demo(name) {
+  const { tensors } = safetensors(new URL(`../../demos/${name}.safetensors`, import.meta.url));
+  return Object.fromEntries(Object.entries(tensors).map(([name, { data }]) => [name, data]));
+}
+const { images, labels, split } = demo("data/digits");
+const image = (i) => images.subarray(64 * i, 64 * (i + 1));
 
 test("a hundred steps from the same weights in the same order are those of JAX in float64", () => {
-  const { start, order, losses } = tensors("models/digits_curve");
+  const { start, order, losses } = demo("models/digits_curve");
   const { network } = new Digits(library, start.slice());
   const learner = new Learner(network, 0.1);
   const batch = order.length / losses.length;
   assert.equal(losses.length, 100);
   losses.forEach((expected, step) => {
     const items = Array.from(order.subarray(step * batch, (step + 1) * batch), Number);
-    const wanted = items.flatMap((item) => Array.from({ length: 10 }, (_, i) => 0.01 + (i === Number(data.labels[item]) ? 0.9 : 0)));
+    const wanted = items.flatMap((item) => Array.from({ length: 10 }, (_, i) => 0.01 + (i === Number(labels[item]) ? 0.9 : 0)));
     const loss = learner.step(Float32Array.from(items.flatMap((item) => [...tokens(image(item))])), Float32Array.from(wanted), 3e-3);
     assert.ok(Math.abs(loss - expected) <= 1e-5 * expected, `step ${step}: ${loss} is not ${expected}`);
   });
@@ -52,8 +58,8 @@ for (const [name, lines] of Object.entries(symbols)) {
     assert.ok(known >= 54, `${known} of ${more.length} more drawings`);
 
     // Digits that it was not given: of the test split, and drawn.
-    const items = [...data.split.keys()].filter((i) => data.split[i] === 1);
-    const right = (network) => items.filter((i) => best(network.classify(image(i)).logits) === data.labels[i]).length;
+    const items = [...split.keys()].filter((i) => split[i] === 1);
+    const right = (network) => items.filter((i) => best(network.classify(image(i)).logits) === labels[i]).length;
     const [before, after] = [right(teacher), right(pupil.digits)];
     assert.equal(before, 447);
     assert.ok(after >= 437, `${after} of ${items.length}, ${before} before`);

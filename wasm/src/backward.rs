@@ -25,7 +25,7 @@ pub(crate) struct Back {
     /// What is wanted, and how long it is where the caller has said so.
     wanted: [Option<Option<usize>>; COUNT],
     /// The lengths of the parts of `floats`: dy, dscores, the gradients, what is kept, scratch.
-    parts: [usize; COUNT + 4],
+    parts: [usize; SCRATCH + 1],
     floats: Vec<f32>,
     problem: Problem,
 }
@@ -98,7 +98,7 @@ impl Back {
             kept: None,
             accumulate: false,
             wanted: [None; COUNT],
-            parts: [0; COUNT + 4],
+            parts: [0; SCRATCH + 1],
             floats: Vec::new(),
             problem: Problem::NONE,
         }
@@ -182,7 +182,7 @@ impl Back {
         let k = if call.words.k > 0 { k } else { q };
         let lens = [q, k, if call.words.v > 0 { v } else { k }, bias];
         let own = lens[..3].iter().chain(&weights).chain(&lens[3..]);
-        self.parts = [0; COUNT + 4];
+        self.parts = [0; SCRATCH + 1];
         self.parts[0] = self.dy;
         self.parts[1] = self.dscores.unwrap_or(0);
         for ((part, wanted), len) in self.parts[2..].iter_mut().zip(self.wanted).zip(own) {
@@ -311,7 +311,7 @@ impl Layer {
 
     /// Makes room for what [`Layer::forward_keeping`] keeps.
     fn reserve_kept(&self, call: &mut Call, back: &mut Back, kept: Option<usize>) -> i32 {
-        back.parts = [0; COUNT + 4];
+        back.parts = [0; SCRATCH + 1];
         back.parts[KEPT] = kept.unwrap_or_else(|| self.config().kept_len(call.shape()));
         let result = back.take_room();
         back.problem.settle(result)

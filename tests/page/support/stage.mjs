@@ -35,13 +35,3 @@ export const expected = (name) => readFileSync(join(stage, "expected", name));
 
 /** The bytes as floats. */
 export const floats = (bytes) => new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
-
-/** The tensors of a safetensors file of the demos, by their names. */
-export function tensors(name) {
-  const file = readFileSync(new URL(`../../../demos/${name}.safetensors`, import.meta.url));
-  const start = 8 + Number(file.readBigUInt64LE());
-  const kinds = { F32: Float32Array, I64: BigInt64Array, U8: Uint8Array };
-  const found = Object.entries(JSON.parse(file.subarray(8, start))).filter(([name]) => name !== "__metadata__");
-  const data = (from, to) => file.buffer.slice(file.byteOffset + start + from, file.byteOffset + start + to);
-  return Object.fromEntries(found.map(([name, { dtype, data_offsets }]) => [name, new kinds[dtype](data(...data_offsets))]));
-}

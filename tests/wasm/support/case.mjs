@@ -18,12 +18,13 @@ const READERS = {
   F32: (data) => new Float32Array(data),
   F16: (data) => Float32Array.from(new Uint16Array(data), half),
   BF16: (data) => new Float32Array(Uint32Array.from(new Uint16Array(data), (bits) => bits << 16).buffer),
+  I64: (data) => new BigInt64Array(data),
   U8: (data) => new Uint8Array(data),
   BOOL: (data) => new Uint8Array(data),
 };
 
 /** Tensors by name, `{ shape, data }`, and the metadata. */
-function safetensors(path) {
+export function safetensors(path) {
   const file = readFileSync(path);
   const length = Number(file.readBigUInt64LE(0));
   const { __metadata__: metadata, ...entries } = JSON.parse(file.toString("utf8", 8, 8 + length));
